@@ -1,0 +1,226 @@
+"""The nouns of nodeplane: frozen records with the Neutron API's field names.
+
+Addresses, prefixes and MACs are text in canonical form (`ipaddress`' compressed form, lower-case MAC with
+colons): `documents.decode` makes them so and checks every rule, so a record that exists can be trusted. Ids are
+opaque text and unique within their kind. No key is ever an address alone: see `desired.Desired` for the indexes
+(network, address) and (network, MAC).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NewType
+
+import msgspec
+
+NetworkId = NewType("NetworkId", str)
+SubnetId = NewType("SubnetId", str)
+PortId = NewType("PortId", str)
+InstanceId = NewType("InstanceId", str)
+
+Ip = NewType("Ip", str)
+"""An IPv4 or IPv6 address in canonical text."""
+Mac = NewType("Mac", str)
+"""A unicast MAC address, lower case, colons."""
+
+Ipv6Mode = Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"]
+
+METADATA_IPV4 = "169.254.169.254"
+METADATA_PORT = 80
+
+# Chosen: the metadata agents' device naming, so that a tap made by Nova or libvirt is found without configuration.
+TAP_PREFIX = "tap"
+TAP_ID_CHARACTERS = 11
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all records: immutable, unknown keys refused, defaults left out of JSON."""
+
+
+class HostRoute(Record):
+    """A route announced to guests by DHCP option 121 (RFC 3442)."""
+
+    destination: str
+    """Prefix in CIDR form."""
+    nexthop: Ip
+
+
+class AllocationPool(Record):
+    """An inclusive range of addresses of the subnet."""
+
+    start: Ip
+    end: Ip
+
+
+class Subnet(Record):
+    """An address range of a network."""
+
+    id: SubnetId
+    cidr: str
+    name: str = ""
+    gateway_ip: Ip | None = None
+    """None: guests get no router (option 3 is suppressed)."""
+    dns_nameservers: tuple[Ip, ...] = ()
+    """`0.0.0.0` or `::` announces no server."""
+    host_routes: tuple[HostRoute, ...] = ()
+    enable_dhcp: bool = True
+    ipv6_ra_mode: Ipv6Mode | None = None
+    ipv6_address_mode: Ipv6Mode | None = None
+    allocation_pools: tuple[AllocationPool, ...] = ()
+    segment_id: str | None = None
+
+
+class Adopt(Record):
+    """An existing namespace and device to serve on; nothing in it is created, changed or removed."""
+
+    netns: str
+    """Name below /run/netns."""
+    device: str
+
+
+class Network(Record):
+    """A tenant's layer-2 segment."""
+
+    id: NetworkId
+    name: str = ""
+    vni: int | None = None
+    """VXLAN network identifier, 1 to 2^24 - 1 (RFC 7348)."""
+    mtu: int = 1500
+    """Bytes of layer 3, 576 to 65535 (1280 or more with an IPv6 subnet)."""
+    dns_domain: str = ""
+    subnets: tuple[Subnet, ...] = ()
+    adopt: Adopt | None = None
+    dhcp_relays: tuple[Ip, ...] = ()
+    """Relay agents (giaddr) whose requests are answered; others are dropped."""
+
+
+class FixedIp(Record):
+    """An address of a port."""
+
+    subnet_id: SubnetId
+    ip_address: Ip
+
+
+class ExtraDhcpOpt(Record):
+    """A DHCP option of one port: dnsmasq's option name or a number, and its value as text."""
+
+    opt_name: str
+    opt_value: str | None = None
+    ip_version: Literal[4, 6] = 4
+
+
+class AllowedAddressPair(Record):
+    """A further source address (or prefix), with its MAC if it is not the port's."""
+
+    ip_address: str
+    mac_address: Mac | None = None
+
+
+class Port(Record):
+    """A VM's attachment to a network."""
+
+    id: PortId
+    network_id: NetworkId
+    mac_address: Mac
+    name: str = ""
+    fixed_ips: tuple[FixedIp, ...] = ()
+    device_id: str = ""
+    """The instance's id, or any other owner's."""
+    device_owner: str = ""
+    device: str = ""
+    """Name of the network device to plug; empty: `tap` and the first 11 characters of the id."""
+    dns_name: str = ""
+    extra_dhcp_opts: tuple[ExtraDhcpOpt, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    allowed_address_pairs: tuple[AllowedAddressPair, ...] = ()
+    host: str = ""
+    """The node the port is on; empty: any node that is told of it."""
+
+    @property
+    def device_name(self) -> str:
+        """The network device that is plugged into the network's bridge."""
+        return self.device or TAP_PREFIX + self.id[:TAP_ID_CHARACTERS]
+
+
+class Key(Record):
+    """A public key of an instance."""
+
+    name: str
+    data: str
+    type: Literal["ssh", "x509"] = "ssh"
+
+
+class Device(Record):
+    """A tagged device of an instance, as `devices` of meta_data.json shows it."""
+
+    type: Literal["nic", "disk", "share"]
+    bus: str = "none"
+    address: str = ""
+    mac: Mac | None = None
+    serial: str = ""
+    path: str = ""
+    tags: tuple[str, ...] = ()
+    vlan: int | None = None
+    vf_trusted: bool | None = None
+
+
+class File(Record):
+    """A file to inject: served below /openstack/content."""
+
+    path: str
+    content: str = ""
+    content_base64: str | None = None
+
+
+class Instance(Record):
+    """A VM and the documents it may read."""
+
+    id: InstanceId
+    """A UUID in canonical text."""
+    project_id: str
+    name: str = ""
+    hostname: str = ""
+    """Empty: made from the name."""
+    keys: tuple[Key, ...] = ()
+    user_data: str | None = None
+    user_data_base64: str | None = None
+    """The same as bytes; at most one of the two."""
+    ec2_id: str = ""
+    """`i-` and hexadecimal digits; empty: made from the UUID, always the same."""
+    meta: dict[str, str] = {}
+    availability_zone: str = ""
+    flavor: str = ""
+    image_id: str = ""
+    kernel_id: str = ""
+    ramdisk_id: str = ""
+    reservation_id: str = ""
+    launch_index: int = 0
+    security_groups: tuple[str, ...] = ()
+    """Names, for the EC2 tree."""
+    public_ipv4: Ip | None = None
+    block_device_mapping: dict[str, str] = {}
+    vendor_data: dict[str, Any] | None = None
+    vendor_data2: dict[str, Any] = {}
+    devices: tuple[Device, ...] = ()
+    dedicated_cpus: tuple[int, ...] = ()
+    files: tuple[File, ...] = ()
+
+
+class DesiredState(Record):
+    """A document of `nodeplane apply`, and the whole of what a store holds."""
+
+    networks: tuple[Network, ...] = ()
+    ports: tuple[Port, ...] = ()
+    instances: tuple[Instance, ...] = ()
+
+
+Kind = Literal["networks", "ports", "instances"]
+KINDS: tuple[Kind, ...] = ("networks", "ports", "instances")
+Object = Network | Port | Instance
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One committed transaction of a source, in the order of `position` (a growing revision)."""
+
+    position: int
+    puts: tuple[Object, ...] = ()
+    deletes: tuple[tuple[Kind, str], ...] = ()
