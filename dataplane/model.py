@@ -36,7 +36,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """Base of all records: immutable, unknown keys refused, defaults left out of JSON."""
 
 
-class HostRoute(Record):
+class HostRoute(Record, frozen=True):
     """A route announced to guests by DHCP option 121 (RFC 3442)."""
 
     destination: str
@@ -44,14 +44,14 @@ class HostRoute(Record):
     nexthop: Ip
 
 
-class AllocationPool(Record):
+class AllocationPool(Record, frozen=True):
     """An inclusive range of addresses of the subnet."""
 
     start: Ip
     end: Ip
 
 
-class Subnet(Record):
+class Subnet(Record, frozen=True):
     """An address range of a network."""
 
     id: SubnetId
@@ -69,7 +69,7 @@ class Subnet(Record):
     segment_id: str | None = None
 
 
-class Adopt(Record):
+class Adopt(Record, frozen=True):
     """An existing namespace and device to serve on; nothing in it is created, changed or removed."""
 
     netns: str
@@ -77,7 +77,7 @@ class Adopt(Record):
     device: str
 
 
-class Network(Record):
+class Network(Record, frozen=True):
     """A tenant's layer-2 segment."""
 
     id: NetworkId
@@ -93,14 +93,14 @@ class Network(Record):
     """Relay agents (giaddr) whose requests are answered; others are dropped."""
 
 
-class FixedIp(Record):
+class FixedIp(Record, frozen=True):
     """An address of a port."""
 
     subnet_id: SubnetId
     ip_address: Ip
 
 
-class ExtraDhcpOpt(Record):
+class ExtraDhcpOpt(Record, frozen=True):
     """A DHCP option of one port: dnsmasq's option name or a number, and its value as text."""
 
     opt_name: str
@@ -108,14 +108,14 @@ class ExtraDhcpOpt(Record):
     ip_version: Literal[4, 6] = 4
 
 
-class AllowedAddressPair(Record):
+class AllowedAddressPair(Record, frozen=True):
     """A further source address (or prefix), with its MAC if it is not the port's."""
 
     ip_address: str
     mac_address: Mac | None = None
 
 
-class Port(Record):
+class Port(Record, frozen=True):
     """A VM's attachment to a network."""
 
     id: PortId
@@ -141,7 +141,7 @@ class Port(Record):
         return self.device or TAP_PREFIX + self.id[:TAP_ID_CHARACTERS]
 
 
-class Key(Record):
+class Key(Record, frozen=True):
     """A public key of an instance."""
 
     name: str
@@ -149,7 +149,7 @@ class Key(Record):
     type: Literal["ssh", "x509"] = "ssh"
 
 
-class Device(Record):
+class Device(Record, frozen=True):
     """A tagged device of an instance, as `devices` of meta_data.json shows it."""
 
     type: Literal["nic", "disk", "share"]
@@ -163,7 +163,7 @@ class Device(Record):
     vf_trusted: bool | None = None
 
 
-class File(Record):
+class File(Record, frozen=True):
     """A file to inject: served below /openstack/content."""
 
     path: str
@@ -171,7 +171,7 @@ class File(Record):
     content_base64: str | None = None
 
 
-class Instance(Record):
+class Instance(Record, frozen=True):
     """A VM and the documents it may read."""
 
     id: InstanceId
@@ -205,7 +205,7 @@ class Instance(Record):
     files: tuple[File, ...] = ()
 
 
-class DesiredState(Record):
+class DesiredState(Record, frozen=True):
     """A document of `nodeplane apply`, and the whole of what a store holds."""
 
     networks: tuple[Network, ...] = ()
