@@ -205,6 +205,16 @@ class Daemon:
         """Apply a document given as data and wait until the node has carried it out."""
         return self.cli("apply", "-f", "-", "--wait", *options, input=json.dumps(document), check=check)
 
+    def clear(self) -> None:
+        """Plan toward nothing: apply an empty document with --prune."""
+        self.apply({}, "--prune")
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of the control socket's /metrics, by its text `name{labels}`."""
+        text = run("curl", "-sS", "--unix-socket", self.socket, "http://control/metrics").stdout
+        rows = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in rows}
+
     def get(self, kind: str) -> list[dict[str, Any]]:
         """`nodeplane get KIND` as data."""
         rows: list[dict[str, Any]] = json.loads(self.cli("get", kind, "-o", "json").stdout)

@@ -1,0 +1,73 @@
+"""A network that names an existing namespace: served in it, and nothing there is created, changed or removed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts import lab
+
+
+@pytest.fixture
+def spaces() -> Iterator[list[str]]:
+    """Two namespaces as Neutron's DHCP agent leaves them, each with its own bridge and stand-in VM."""
+    names = ["qdhcp-blue", "qdhcp-green"]
+    vms = []
+    for name in names:
+        tenant = name.partition("-")[2]
+        lab.run("ip", "link", "add", f"br-{tenant}", "type", "bridge")
+        lab.run("ip", "netns", "add", name)
+        lab.run("ip", "link", "add", f"q-{tenant}", "master", f"br-{tenant}", "type", "veth",
+                "peer", "name", "tap0", "netns", name)  # fmt: skip
+        for argv in (("link", "set", "tap0", "up"), ("address", "add", "10.0.0.2/24", "dev", "tap0"),
+                     ("address", "add", "169.254.169.254/32", "dev", "tap0")):  # fmt: skip
+            lab.run("ip", *argv, netns=name)
+        vms.append(lab.Vm(f"vm-{tenant}", f"tap-{tenant}", "02:00:00:00:00:05").plug())
+        for device in (f"q-{tenant}", f"br-{tenant}", f"tap-{tenant}"):
+            lab.run("ip", "link", "set", device, "up")
+        lab.run("ip", "link", "set", f"tap-{tenant}", "master", f"br-{tenant}")
+    yield names
+    for vm in vms:
+        vm.unplug()
+    for name in names:
+        tenant = name.partition("-")[2]
+        lab.run("ip", "link", "del", f"q-{tenant}")
+        lab.run("ip", "link", "del", f"br-{tenant}")
+        lab.run("ip", "netns", "del", name)
+
+
+def look(netns: str) -> str:
+    show = lab.run("ip", "-details", "address", netns=netns).stdout + lab.run("ip", "route", netns=netns).stdout
+    return re.sub(r"valid_lft \S+|preferred_lft \S+|promiscuity \d+|allmulti \d+", "", show)
+
+
+def test_adopted_namespaces_are_served_and_untouched(daemon: lab.Daemon, spaces: list[str], tmp_path: Path) -> None:
+    before = {name: look(name) for name in spaces}
+    root = lab.run("ip", "link").stdout
+    document = lab.documents("blue", "green")
+    for network in document["networks"]:
+        network["adopt"] = {"netns": f"qdhcp-{network['name']}", "device": "tap0"}
+    daemon.apply(document)
+    for tenant in ("blue", "green"):
+        vm = lab.Vm(f"vm-{tenant}", f"tap-{tenant}", "02:00:00:00:00:05")
+        assert vm.dhcp(tmp_path).address == "10.0.0.5"
+        assert vm.get("/latest/meta-data/hostname").body == f"{tenant}-vm.novalocal"
+    assert {name: look(name) for name in spaces} == before
+    daemon.clear()
+    assert {name: look(name) for name in spaces} == before
+    assert lab.run("ip", "link").stdout == root
+    assert daemon.status()["networks"] == []
+
+
+def test_a_missing_namespace_is_an_error_of_that_network_only(daemon: lab.Daemon, spaces: list[str]) -> None:
+    document = lab.documents("blue", "green")
+    document["networks"][0]["adopt"] = {"netns": "qdhcp-blue", "device": "tap0"}
+    document["networks"][1]["adopt"] = {"netns": "qdhcp-nowhere", "device": "tap0"}
+    daemon.apply(document, check=False)
+    states = {row["id"]: row for row in daemon.status()["networks"]}
+    assert states["blue-net"]["state"] == "ready"
+    assert states["green-net"]["state"] == "error"
+    assert "qdhcp-nowhere" in states["green-net"]["error"]

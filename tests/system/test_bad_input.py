@@ -1,0 +1,155 @@
+"""Malformed packets and requests: counted under their reason, no traceback, and the service goes on."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scapy.layers.dhcp import BOOTP, DHCP
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
+
+from scripts import lab
+
+MAC = "02:00:00:00:00:05"
+SEND = Path(__file__).with_name("send_frames.py")
+
+
+def send(vm: lab.Vm, *frames: bytes) -> None:
+    vm.run(sys.executable, SEND, "eth0", input="\n".join(frame.hex() for frame in frames))
+
+
+def discover(bootp: dict[str, object] | None = None, options: object = None, source: str = MAC) -> Packet:
+    chaddr = bytes.fromhex(MAC.replace(":", ""))
+    return (
+        Ether(src=source, dst="ff:ff:ff:ff:ff:ff")
+        / IP(src="0.0.0.0", dst="255.255.255.255")
+        / UDP(sport=68, dport=67)
+        / BOOTP(**{"chaddr": chaddr, "xid": 7, **(bootp or {})})
+        / DHCP(options=options or [("message-type", "discover"), "end"])
+    )
+
+
+def udp(payload: bytes) -> Packet:
+    return (
+        Ether(src=MAC, dst="ff:ff:ff:ff:ff:ff")
+        / IP(src="0.0.0.0", dst="255.255.255.255")
+        / UDP(sport=68, dport=67)
+        / Raw(payload)
+    )
+
+
+def bad_checksum() -> Packet:
+    packet = discover()
+    packet[UDP].chksum = 0x1234
+    return packet
+
+
+COOKIE = bytes.fromhex("63825363")
+HEADER = bytes([1, 1, 6, 0]) + bytes(24) + bytes.fromhex("020000000005") + bytes(10 + 192)
+MALFORMED = {
+    "short": udp(b"\x01\x01\x06\x00"),
+    "no cookie": udp(HEADER + bytes(60)),
+    "bad op": udp(b"\x07" + HEADER[1:] + COOKIE + b"\x35\x01\x01\xff"),
+    "bad hlen": udp(HEADER[:2] + b"\x11" + HEADER[3:] + COOKIE + b"\x35\x01\x01\xff"),
+    "option past the end": udp(HEADER + COOKIE + b"\x35\x01\x01\x3d\xff\x00"),
+    "no end": udp(HEADER + COOKIE + b"\x35\x01\x01"),
+    "unknown type": udp(HEADER + COOKIE + b"\x35\x01\xee\xff"),
+    "message type of two bytes": udp(HEADER + COOKIE + b"\x35\x02\x01\x01\xff"),
+    "a server's offer": discover({"op": 2}, [("message-type", "offer"), "end"]),
+    "somebody else's chaddr": discover(source="02:00:00:00:00:66"),
+    "bad UDP checksum": bad_checksum(),
+}
+
+
+def dropped(daemon: lab.Daemon) -> dict[str, float]:
+    prefix = "nodeplane_dhcp_dropped_total"
+    return {name: value for name, value in daemon.metrics().items() if name.startswith(prefix)}
+
+
+@pytest.fixture
+def vm(tenants: dict[str, lab.Vm]) -> lab.Vm:
+    lab.wait_until(lambda: "LOWER_UP" in tenants["blue"].run("ip", "link", "show", "eth0").stdout, "link")
+    return tenants["blue"]
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_dhcp_is_counted(name: str, daemon: lab.Daemon, vm: lab.Vm, tmp_path: Path) -> None:
+    before = sum(dropped(daemon).values())
+    lab.wait_until(lambda: daemon.status()["networks"][0]["plugged"] == 1, "plugged")
+    send(vm, bytes(MALFORMED[name]))
+    lab.wait_until(lambda: sum(dropped(daemon).values()) == before + 1, f"{name} counted")
+    assert vm.dhcp(tmp_path).address == "10.0.0.5"
+
+
+def test_a_storm_of_noise_does_not_stop_the_service(daemon: lab.Daemon, vm: lab.Vm, tmp_path: Path) -> None:
+    """Mutated packets by the hundred; the other tenant is served meanwhile, the log stays small."""
+    chance = random.Random(2131)
+    good = bytes(discover())
+    frames = []
+    for _ in range(500):
+        frame = bytearray(good)
+        for _ in range(chance.randrange(1, 6)):
+            frame[chance.randrange(14, len(frame))] = chance.randrange(256)
+        frames.append(bytes(frame))
+    send(vm, *frames)
+    green = lab.Vm("vm-green", "tap-green", MAC)
+    assert green.dhcp(tmp_path).address == "10.0.0.5"
+    assert daemon.process is not None
+    assert daemon.process.poll() is None
+    assert daemon.log.stat().st_size < 500_000
+
+
+REQUESTS = {
+    "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
+    "absolute form": b"GET http://10.0.0.1/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "CONNECT": b"CONNECT 10.0.0.1:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "OPTIONS *": b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+    "both lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    "folded header": b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n",
+    "NUL": b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "bare CR": b"GET / HTTP/1.1\rHost: a\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "huge header": b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20000 + b"\r\n\r\n",
+    "huge body": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n",
+}
+TALK = """
+import socket, sys
+with socket.create_connection(("169.254.169.254", 80), 5) as wire:
+    wire.settimeout(5)
+    wire.sendall(bytes.fromhex(sys.argv[1]))
+    try:
+        print(wire.recv(200).decode("latin-1"))
+    except ConnectionResetError:
+        print("reset")
+"""
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_bad_requests_are_refused(name: str, daemon: lab.Daemon, vm: lab.Vm) -> None:
+    vm.set_address("10.0.0.5/24")
+    done = vm.run(sys.executable, "-c", TALK, REQUESTS[name].hex())
+    first = done.stdout.split("\r\n")[0].strip()
+    assert first in ("", "reset") or first.split()[1][0] in "45", first
+    rejected = {key: value for key, value in daemon.metrics().items() if "metadata_rejected_total" in key and value}
+    assert sum(rejected.values()) == 1, rejected
+    assert vm.get("/latest/meta-data/hostname").status == 200
+
+
+def test_slow_and_many_connections_stay_bounded(daemon: lab.Daemon, vm: lab.Vm) -> None:
+    """A guest that opens connections and says nothing does not keep its neighbour from an answer."""
+    vm.set_address("10.0.0.5/24")
+    hog = vm.start(sys.executable, "-c",
+                   "import socket,time\nkept=[socket.create_connection(('169.254.169.254',80)) for _ in range(300)]\n"
+                   "print('open',flush=True)\ntime.sleep(30)", stdout=subprocess.PIPE)  # fmt: skip
+    assert hog.stdout is not None
+    assert hog.stdout.readline() == "open\n"
+    green = lab.Vm("vm-green", "tap-green", MAC)
+    green.set_address("10.0.0.5/24")
+    assert green.get("/latest/meta-data/hostname").status == 200
+    assert vm.get("/latest/meta-data/hostname").status == 200

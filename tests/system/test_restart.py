@@ -1,0 +1,116 @@
+"""A running VM never notices a restart, a crash or an upgrade."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts import lab
+
+
+def links() -> dict[str, tuple[int, str | None]]:
+    """Interface index and bridge of every device in this namespace."""
+    rows = json.loads(lab.run("ip", "-json", "link").stdout)
+    return {row["ifname"]: (row["ifindex"], row.get("master")) for row in rows}
+
+
+def namespaces() -> dict[str, int]:
+    return {path.name: path.stat().st_ino for path in Path("/run/netns").iterdir()}
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_nothing_is_lost_through_a_restart(
+    end: str, daemon: lab.Daemon, two_ports: tuple[Any, lab.Vm, lab.Vm], tmp_path: Path
+) -> None:
+    _, vm, other = two_ports
+    vm.dhcp(tmp_path)
+    other.dhcp(tmp_path)
+    before, spaces = links(), namespaces()
+    ping = vm.start("ping", "-i", "0.02", "-q", "10.0.0.6", stdout=subprocess.PIPE)
+    monitor = subprocess.Popen(["ip", "monitor", "link", "address"], stdout=subprocess.PIPE, text=True)
+    getattr(daemon, end)()
+    daemon.start()
+    assert vm.get("/latest/meta-data/hostname").body == "blue-vm.novalocal"
+    assert vm.dhcp(tmp_path).address == "10.0.0.5"
+    monitor.terminate()
+    output, _ = monitor.communicate(timeout=10)
+    vm.run("pkill", "-INT", "-x", "ping")
+    summary, _ = ping.communicate(timeout=10)
+    sent, received = map(int, re.findall(r"(\d+) packets transmitted, (\d+) received", summary)[0])
+    assert sent > 10
+    assert sent == received
+    assert links() == before
+    assert namespaces() == spaces
+    assert not [line for line in output.splitlines() if "np" in line or "Deleted" in line], output
+
+
+def test_a_lease_survives_a_crash(daemon: lab.Daemon, tenants: dict[str, lab.Vm], tmp_path: Path) -> None:
+    for vm in tenants.values():
+        vm.dhcp(tmp_path)
+    lab.wait_until(lambda: len([row for row in daemon.get("leases") if row["state"] == "bound"]) == 2, "leases")
+    before = {row["network_id"]: row["address"] for row in daemon.get("leases")}
+    daemon.kill()
+    daemon.start()
+    assert {row["network_id"]: row["address"] for row in daemon.get("leases")} == before
+    for vm in tenants.values():
+        lease = vm.dhcp(tmp_path, "-r", "10.0.0.5")
+        assert lease.address == "10.0.0.5"
+
+
+def test_foreign_devices_and_namespaces_stay(daemon: lab.Daemon, plug: Callable[..., lab.Vm]) -> None:
+    lab.run("ip", "link", "add", "foreign-br", "type", "bridge")
+    lab.run("ip", "link", "add", "tap-foreign", "type", "veth", "peer", "name", "foreign-peer")
+    lab.run("ip", "netns", "add", "np-foreign")
+    lab.run("ip", "netns", "add", "qdhcp-foreign")
+    try:
+        before = {name: links()[name] for name in ("foreign-br", "tap-foreign", "foreign-peer")}
+        daemon.apply(lab.documents("blue"))
+        plug("blue").set_address("10.0.0.5/24")
+        daemon.clear()
+        assert {name: links()[name] for name in before} == before
+        assert {"np-foreign", "qdhcp-foreign"} <= set(namespaces())
+        assert not [name for name in links() if name.startswith("np")]
+        assert "np-blue-net" not in namespaces()
+        assert links()["tap-blue"][1] is None
+    finally:
+        for name in ("foreign-br", "tap-foreign"):
+            lab.run("ip", "link", "del", name)
+        for name in ("np-foreign", "qdhcp-foreign"):
+            lab.run("ip", "netns", "del", name)
+
+
+def test_one_networks_failure_stops_no_other(daemon: lab.Daemon, plug: Callable[..., lab.Vm]) -> None:
+    """A foreign namespace sits where green's should be: green has an error, blue is served."""
+    lab.run("ip", "netns", "add", "np-green-net")
+    try:
+        daemon.cli("apply", "-f", "-", input=json.dumps(lab.documents("blue", "green")))
+        vm = plug("blue")
+        vm.set_address("10.0.0.5/24")
+        assert vm.get("/latest/meta-data/hostname").status == 200
+        states = {row["id"]: row for row in daemon.status()["networks"]}
+        assert states["blue-net"]["state"] == "ready"
+        assert states["green-net"]["state"] == "error"
+        assert "np-green-net" in states["green-net"]["error"]
+    finally:
+        lab.run("ip", "netns", "del", "np-green-net")
+    lab.wait_until(lambda: {row["state"] for row in daemon.status()["networks"]} == {"ready"}, "green retried", 30)
+
+
+def test_lazy_networks_and_devices_that_come_and_go(daemon: lab.Daemon, plug: Callable[..., lab.Vm]) -> None:
+    document = lab.documents("blue", "green")
+    elsewhere = [port | {"host": "another-node"} if port["id"] == "green-port" else port for port in document["ports"]]
+    daemon.apply({**document, "ports": elsewhere})
+    assert set(namespaces()) == {"np-blue-net"}
+    vm = plug("blue")
+    lab.wait_until(lambda: daemon.status()["networks"][0]["plugged"] == 1, "plugged")
+    assert links()["tap-blue"][1] is not None
+    vm.unplug()
+    lab.wait_until(lambda: daemon.status()["networks"][0]["plugged"] == 0, "forgotten")
+    daemon.apply({"ports": [elsewhere[1] | {"host": "lab"}]})
+    assert set(namespaces()) == {"np-blue-net", "np-green-net"}
