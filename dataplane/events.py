@@ -1,0 +1,67 @@
+"""The catalogue of log events: every stable event name, its level and what it means to an operator.
+
+A name is `<subject>.<what happened>` and never changes its meaning; the details are fields (`network`, `port`, ...).
+The metadata package has a catalogue of its own, `metadata.events`; docs/events.md shows both.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+class Event(NamedTuple):
+    """One kind of log record."""
+
+    level: Level
+    meaning: str
+    """One sentence, for the operator who meets it in a log."""
+
+
+EVENTS: dict[str, Event] = {
+    # the process
+    "daemon.starting": Event("info", "The process begins: version, node name, configuration file."),
+    "daemon.ready": Event("info", "The first synchronisation is done and every healthy network is served."),
+    "daemon.stopping": Event("info", "A signal asked the process to end; what happens to kernel state is in on_stop."),
+    "daemon.stopped": Event("info", "The process has closed everything and ends."),
+    "daemon.failed": Event("error", "The process cannot start or continue; error says why."),
+    "daemon.task_failed": Event("error", "A task of the daemon ended by an unexpected error; it is a bug, report it."),
+    "daemon.reloaded": Event("info", "SIGHUP: the configuration was read again; changed lists the keys that differ."),
+    "daemon.reload_refused": Event("error", "SIGHUP: the new configuration is wrong and the old one stays in force."),
+    "daemon.restart_needed": Event("warning", "SIGHUP: these changed keys take effect only after a restart."),
+    "daemon.loop_late": Event("warning", "The event loop was blocked for lag_seconds; guests had to wait that long."),
+    # the store and the source of desired state
+    "store.opened": Event("info", "The embedded store was read: revision and number of objects."),
+    "store.migrated": Event("info", "The database was brought to a newer schema version."),
+    "store.failed": Event("error", "The embedded store refused a transaction; nothing of it is kept."),
+    "source.gap": Event("warning", "Changes were missed; a snapshot was taken and compared instead."),
+    "source.failed": Event("error", "The source of desired state failed; the last known state is still served."),
+    # control API
+    "control.listening": Event("info", "The control socket is open."),
+    "control.denied": Event("warning", "A local user who is not allowed tried the control socket: uid, gid, pid."),
+    "control.applied": Event("info", "A document was committed: position, changed objects and the user who sent it."),
+    "control.deleted": Event("info", "Objects were deleted: position, their number and the user who asked."),
+    "control.refused": Event("info", "A document was refused whole; mistakes is their number."),
+    "control.failed": Event("error", "A control request failed by an unexpected error; it is a bug, report it."),
+    "metrics.listening": Event("info", "The optional metrics port is open."),
+    # networks and devices
+    "network.ready": Event("info", "A network is served on this node."),
+    "network.failed": Event("error", "A network could not be brought to its desired state; others are not affected."),
+    "network.removed": Event("info", "A network is no longer on this node."),
+    "network.foreign_object": Event("error", "A namespace or device with our name is not ours; it is left alone."),
+    "network.adopted": Event("info", "A network is served in an existing namespace, of which nothing is changed."),
+    "port.plugged": Event("info", "The device of a port was put into its network's bridge."),
+    "port.unplugged": Event("info", "The device of a port has gone."),
+    "links.resync": Event("warning", "The kernel's link notifications overran; all links were read again."),
+    # DHCP
+    "dhcp.offered": Event("debug", "A guest was offered its address."),
+    "dhcp.bound": Event("info", "A guest took its address."),
+    "dhcp.renewed": Event("debug", "A guest prolonged its lease."),
+    "dhcp.released": Event("info", "A guest gave its address back."),
+    "dhcp.declined": Event("warning", "A guest found its address in use by somebody else on the segment."),
+    "dhcp.nak": Event("info", "A guest asked for an address that is not its port's and was told so."),
+    "dhcp.dropped": Event("debug", "A packet to the DHCP server was thrown away; reason is the drop counter's."),
+    # logging itself
+    "python.message": Event("warning", "A library's own message; text is what it said, level is the library's."),
+}
