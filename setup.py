@@ -1,0 +1,101 @@
+"""The extension list and the build modes; everything else about the package is in pyproject.toml.
+
+NODEPLANE_BUILD chooses the mode:
+
+release    optimised, no assertions, stripped (the default)
+debug      no optimisation, assertions and bounds checks on, symbols
+trace      line tracing for coverage and profilers
+sanitize   address and undefined-behaviour sanitizers; run with libasan preloaded (`make sanitize`)
+pure       no extensions: the plain twins serve
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError
+
+MODULES = ("fastpath._checksum_c", "fastpath._framing_c")
+
+Macros = list[tuple[str, str | None]]
+
+COMPILE: dict[str, list[str]] = {
+    "release": ["-O3", "-g0"],
+    "debug": ["-O0", "-g3", "-UNDEBUG"],
+    "trace": ["-O1", "-g1"],
+    "sanitize": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+}
+LINK: dict[str, list[str]] = {
+    "release": ["-Wl,-s"],
+    "sanitize": ["-fsanitize=address,undefined"],
+}
+MACROS: dict[str, Macros] = {
+    "release": [("CYTHON_WITHOUT_ASSERTIONS", None)],
+    "trace": [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")],
+}
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function", "-Wno-missing-field-initializers"]
+
+
+class BuildExtensions(build_ext):
+    """`build_ext` that rebuilds when the mode changes and says what to do without a compiler."""
+
+    def run(self) -> None:
+        # The result has one file name for all modes, so file times alone would keep the former mode's.
+        stamp = Path("build", "mode")
+        if not stamp.is_file() or stamp.read_text() != MODE:
+            self.force = True
+        try:
+            super().run()
+        except BaseError as error:
+            raise type(error)(
+                f"{error}\nnodeplane's extensions need a C compiler and Python's headers (Debian: gcc python3-dev); "
+                "NODEPLANE_BUILD=pure installs without them, slower"
+            ) from error
+        stamp.parent.mkdir(exist_ok=True)
+        stamp.write_text(MODE)
+
+
+def extensions() -> list[Extension]:
+    """Return the extensions of the chosen mode; none in pure mode, which does not need Cython either."""
+    if MODE == "pure":
+        return []
+    from Cython.Build import cythonize
+
+    checked = MODE != "release"
+    extensions: list[Extension] = cythonize(
+        [
+            Extension(
+                name,
+                [name.replace(".", "/") + ".pyx"],
+                extra_compile_args=WARNINGS + COMPILE[MODE],
+                extra_link_args=LINK.get(MODE, []),
+                define_macros=[*MACROS.get(MODE, []), ("NODEPLANE_BUILD", f'"{MODE}"')],
+            )
+            for name in MODULES
+        ],
+        # Generated C is kept apart by mode: Cython compares file times, not directives.
+        build_dir=f"build/cython-{MODE}",
+        compiler_directives={
+            "language_level": "3",
+            "freethreading_compatible": True,
+            "boundscheck": checked,
+            "wraparound": checked,
+            "initializedcheck": checked,
+            "cdivision": True,
+            "linetrace": MODE == "trace",
+            "warn.unreachable": True,
+            "warn.maybe_uninitialized": True,
+        },
+        emit_linenums=MODE == "debug",
+    )
+    return extensions
+
+
+MODE = os.environ.get("NODEPLANE_BUILD") or "release"
+if MODE not in (*COMPILE, "pure"):
+    raise SystemExit(f"NODEPLANE_BUILD={MODE!r} is unknown: use one of {', '.join([*COMPILE, 'pure'])}")
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})
