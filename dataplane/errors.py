@@ -8,6 +8,7 @@ NodeplaneError
 │   └── SchemaTooNew     the database was written by a newer nodeplane
 ├── GapError             a source cannot replay the changes after a position: take a snapshot
 ├── KernelError          a kernel request failed; carries operation, target and errno
+├── ListenError          the control socket or the metrics port cannot be opened
 └── ForeignObjectError   a kernel object of that name exists and is not ours: it is left alone
 """
 
@@ -73,6 +74,10 @@ class KernelError(NodeplaneError):
         self.target = target
         self.errno = errno
         super().__init__(f"{operation} {target}: {os.strerror(errno)}")
+
+
+class ListenError(NodeplaneError):
+    """The control socket or the metrics port cannot be opened; the text says what to do."""
 
 
 class ForeignObjectError(NodeplaneError):

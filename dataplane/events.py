@@ -22,14 +22,14 @@ class Event(NamedTuple):
 EVENTS: dict[str, Event] = {
     # the process
     "daemon.starting": Event("info", "The process begins: version, node name, configuration file."),
-    "daemon.ready": Event("info", "The first synchronisation is done and every healthy network is served."),
+    "node.ready": Event("info", "The first synchronisation is done and every healthy network is served."),
     "daemon.stopping": Event("info", "A signal asked the process to end; what happens to kernel state is in on_stop."),
     "daemon.stopped": Event("info", "The process has closed everything and ends."),
     "daemon.failed": Event("error", "The process cannot start or continue; error says why."),
     "daemon.task_failed": Event("error", "A task of the daemon ended by an unexpected error; it is a bug, report it."),
-    "daemon.reloaded": Event("info", "SIGHUP: the configuration was read again; changed lists the keys that differ."),
-    "daemon.reload_refused": Event("error", "SIGHUP: the new configuration is wrong and the old one stays in force."),
-    "daemon.restart_needed": Event("warning", "SIGHUP: these changed keys take effect only after a restart."),
+    "config.reloaded": Event("info", "SIGHUP: the configuration was read again; changed lists the keys that differ."),
+    "config.refused": Event("error", "SIGHUP: the new configuration is wrong and the old one stays in force."),
+    "config.restart_needed": Event("warning", "SIGHUP: these changed keys take effect only after a restart."),
     "daemon.loop_late": Event("warning", "The event loop was blocked for lag_seconds; guests had to wait that long."),
     # the store and the source of desired state
     "store.opened": Event("info", "The embedded store was read: revision and number of objects."),
@@ -39,6 +39,7 @@ EVENTS: dict[str, Event] = {
     "source.failed": Event("error", "The source of desired state failed; the last known state is still served."),
     # control API
     "control.listening": Event("info", "The control socket is open."),
+    "control.unknown_name": Event("warning", "allow_users or allow_groups names somebody this machine does not know."),
     "control.denied": Event("warning", "A local user who is not allowed tried the control socket: uid, gid, pid."),
     "control.applied": Event("info", "A document was committed: position, changed objects and the user who sent it."),
     "control.deleted": Event("info", "Objects were deleted: position, their number and the user who asked."),
@@ -59,6 +60,7 @@ EVENTS: dict[str, Event] = {
     "dhcp.bound": Event("info", "A guest took its address."),
     "dhcp.renewed": Event("debug", "A guest prolonged its lease."),
     "dhcp.released": Event("info", "A guest gave its address back."),
+    "dhcp.withdrawn": Event("debug", "A guest took the offer of another DHCP server on its segment."),
     "dhcp.declined": Event("warning", "A guest found its address in use by somebody else on the segment."),
     "dhcp.nak": Event("info", "A guest asked for an address that is not its port's and was told so."),
     "dhcp.dropped": Event("debug", "A packet to the DHCP server was thrown away; reason is the drop counter's."),

@@ -12,10 +12,10 @@ from typing import Literal
 import msgspec
 
 from dataplane.errors import Mistake
-from dataplane.model import InstanceId, Ip, Mac, NetworkId, PortId
+from dataplane.leases import LeaseRow
+from dataplane.model import Instance, Network, NetworkId, Port
 
 NetworkState = Literal["pending", "ready", "error"]
-LeaseState = Literal["offered", "bound", "released", "declined", "expired"]
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,23 +89,6 @@ class Status(Reply, frozen=True, kw_only=True):
         return self.applied >= self.revision
 
 
-class Lease(Reply, frozen=True, kw_only=True):
-    """What a guest was last told about its address."""
-
-    network_id: NetworkId
-    port_id: PortId
-    instance_id: InstanceId | None = None
-    mac_address: Mac
-    ip_address: Ip
-    state: LeaseState
-    hostname: str = ""
-    """The name the guest gave itself, without control characters; not to be trusted."""
-    client_id: str = ""
-    """Option 61 in hexadecimal, empty if the guest sent none."""
-    updated_at: float
-    expires_at: float
-
-
 class Counts(Reply, frozen=True, kw_only=True):
     """How many objects of a kind a transaction touches."""
 
@@ -136,6 +119,30 @@ class Waited(Reply, frozen=True, kw_only=True):
     position: int
     applied: bool
     failed: tuple[NetworkStatus, ...] = ()
+
+
+class Networks(Reply, frozen=True, kw_only=True):
+    """Answer to `GET /v1/networks`."""
+
+    networks: tuple[Network, ...]
+
+
+class Ports(Reply, frozen=True, kw_only=True):
+    """Answer to `GET /v1/ports`."""
+
+    ports: tuple[Port, ...]
+
+
+class Instances(Reply, frozen=True, kw_only=True):
+    """Answer to `GET /v1/instances`."""
+
+    instances: tuple[Instance, ...]
+
+
+class Leases(Reply, frozen=True, kw_only=True):
+    """Answer to `GET /v1/leases`."""
+
+    leases: tuple[LeaseRow, ...]
 
 
 class DeleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,0 +1,269 @@
+"""The requests of the control API: one small function each, all talking to a `Backend`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from aiohttp import web
+
+from dataplane import openapi, strict
+from dataplane.control_peer import Gate, Peer, credentials
+from dataplane.errors import DocumentError, Mistake, StoreError
+from dataplane.leases import LeaseRow
+from dataplane.metrics import Metrics
+from dataplane.metrics_text import render
+from dataplane.model import KINDS, Kind, NetworkId, Object, Port
+from dataplane.status import DeleteRequest, NetworkStatus, Outcome, Problem, Status, Waited, faults
+
+log = logging.getLogger("nodeplane.control")
+
+DEFAULT_WAIT = 30.0
+MAX_WAIT = 600.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+PEER: web.RequestKey[Peer] = web.RequestKey("peer", Peer)
+
+
+class Backend(Protocol):
+    """What the control API needs of the daemon. Everything is called on the event loop."""
+
+    async def apply(self, document: object, *, prune: bool, dry_run: bool) -> Outcome:
+        """Commit plain data as a document; returns after the durable commit.
+
+        Raises DocumentError (nothing is changed), StoreError.
+        """
+
+    async def delete(self, refs: Sequence[tuple[Kind, str]]) -> Outcome:
+        """Delete objects in one transaction; raises as `apply`, also for ids that do not exist."""
+
+    def objects(self, kind: Kind) -> Mapping[str, Object]:
+        """The committed objects of a kind by id; a view, not changed by the caller."""
+
+    def leases(self, network_id: NetworkId | None) -> Sequence[LeaseRow]:
+        """What guests were told, of one network or all."""
+
+    def status(self) -> Status:
+        """The state of the node, now; quick, since probes ask often."""
+
+    async def wait_applied(self, position: int, timeout: float) -> bool:  # noqa: ASYNC109 - part of the protocol
+        """Wait until every network was brought to `position` (or failed); False after `timeout` seconds."""
+
+
+class RequestError(Exception):
+    """Ends a request with a Problem."""
+
+    def __init__(self, code: int, error: str, hint: str = "") -> None:
+        self.code = code
+        self.problem = Problem(error=error, hint=hint)
+        super().__init__(error)
+
+
+class Routes:
+    """The handlers over one backend; `app` makes the application for the control socket or the TCP port."""
+
+    def __init__(self, backend: Backend, metrics: Metrics, body_bytes: int) -> None:
+        self._backend = backend
+        self._metrics = metrics
+        self._body_bytes = body_bytes
+        self._requests = metrics.counter("nodeplane_control_requests_total")
+        self._openapi = msgspec.json.encode(openapi.document())
+        self._handlers: dict[str, Handler] = {
+            "apply": self._apply,
+            "delete": self._delete,
+            **{f"list_{kind}": self._list(kind) for kind in KINDS},
+            **{f"get_{kind[:-1]}": self._get(kind) for kind in KINDS},
+            "list_leases": self._leases,
+            "status": self._status,
+            "wait": self._wait,
+            "openapi": self._describe,
+            "metrics": self._metrics_text,
+            "livez": self._livez,
+            "readyz": self._readyz,
+        }
+
+    def app(self, gate: Gate | None) -> web.Application:
+        """Everything behind `gate`; without a gate only the health and metrics pages."""
+        app = web.Application(client_max_size=self._body_bytes, middlewares=[self._guard(gate)])
+        for operation in openapi.OPERATIONS:
+            if gate is not None or not operation.path.startswith("/v1/"):
+                app.router.add_route(operation.method, operation.path, self._handlers[operation.id], name=operation.id)
+        return app
+
+    def _guard(self, gate: Gate | None) -> Any:
+        """The middleware: who may pass, every failure as a Problem, every answer counted."""
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            operation = request.match_info.route.name or "unknown"
+            try:
+                if gate is not None:
+                    request[PEER] = _admit(gate, request)
+                response = await handler(request)
+            except RequestError as refusal:
+                response = _json(refusal.problem, refusal.code)
+            except DocumentError as error:
+                log.info("control.refused", extra={"fields": {"mistakes": len(error.mistakes)}})
+                count = len(error.mistakes)
+                text = f"nothing was changed: {count} mistake{'s' if count > 1 else ''} in the document"
+                response = _json(Problem(error=text, mistakes=faults(error.mistakes)), 422)
+            except StoreError as error:
+                response = _json(Problem(error=f"nothing was changed: {error}", hint="see the daemon's log"), 503)
+            except web.HTTPRequestEntityTooLarge:
+                text = f"the document is larger than {self._body_bytes} bytes"
+                response = _json(Problem(error=text, hint="apply it in parts, or raise control.body_bytes"), 413)
+            except web.HTTPException as error:
+                response = _json(
+                    Problem(error=error.reason.lower(), hint="GET /v1/openapi.json lists all"), error.status
+                )
+            except Exception:
+                log.exception("control.failed", extra={"fields": {"operation": operation}})
+                response = _json(Problem(error="internal error", hint="see the daemon's log for control.failed"), 500)
+            self._requests.add(operation, str(response.status))
+            return response
+
+        return guard
+
+    async def _apply(self, request: web.Request) -> web.Response:
+        prune, dry_run, wait = _flag(request, "prune"), _flag(request, "dry_run"), _seconds(request, "wait")
+        # shield: a client that goes away must not interrupt a transaction halfway
+        document = await _body(request)
+        outcome = await asyncio.shield(self._backend.apply(document, prune=prune, dry_run=dry_run))
+        if not dry_run:
+            self._say("control.applied", request, outcome)
+        return _json(outcome if dry_run else await self._waited(outcome, wait))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        wait = _seconds(request, "wait")
+        wanted, mistakes = strict.decode(DeleteRequest, await _body(request))
+        if wanted is None:
+            raise DocumentError(mistakes)
+        refs = [(kind, id_) for kind in KINDS for id_ in getattr(wanted, kind)]
+        if not refs:
+            raise DocumentError([Mistake("", "names nothing to delete")])
+        outcome = await asyncio.shield(self._backend.delete(refs))
+        self._say("control.deleted", request, outcome)
+        return _json(await self._waited(outcome, wait))
+
+    async def _waited(self, outcome: Outcome, wait: float | None) -> Outcome:
+        if wait is None:
+            return outcome
+        applied = await self._backend.wait_applied(outcome.position, wait)
+        return msgspec.structs.replace(outcome, waited=True, applied=applied, failed=self._failed())
+
+    def _failed(self) -> tuple[NetworkStatus, ...]:
+        return tuple(network for network in self._backend.status().networks if network.state == "error")
+
+    def _say(self, event: str, request: web.Request, outcome: Outcome) -> None:
+        peer = request[PEER]
+        changed = {
+            kind: counts for kind, counts in msgspec.to_builtins(outcome.changed).items() if any(counts.values())
+        }
+        fields = {"position": outcome.position, "changed": changed, "uid": peer.uid, "pid": peer.pid}
+        log.info(event, extra={"fields": fields})
+
+    def _list(self, kind: Kind) -> Handler:
+        async def handler(request: web.Request) -> web.Response:
+            objects: Iterable[Object] = self._backend.objects(kind).values()
+            if kind == "ports" and (network := request.query.get("network_id")):
+                objects = [port for port in objects if isinstance(port, Port) and port.network_id == network]
+            return _json({kind: list(objects)})
+
+        return handler
+
+    def _get(self, kind: Kind) -> Handler:
+        async def handler(request: web.Request) -> web.Response:
+            objects, wanted = self._backend.objects(kind), request.match_info["id"]
+            if (found := objects.get(wanted)) is not None:
+                return _json(found)
+            near = [id_ for id_ in objects if id_.startswith(wanted)]
+            if not near:
+                raise RequestError(404, f"there is no {kind[:-1]} {wanted}", f"nodeplane get {kind} lists them")
+            if len(near) > 1:
+                raise RequestError(
+                    409, f"{len(near)} {kind} begin with {wanted}", f"for example {near[0]} and {near[1]}"
+                )
+            return _json(objects[near[0]])
+
+        return handler
+
+    async def _leases(self, request: web.Request) -> web.Response:
+        network = request.query.get("network_id")
+        return _json({"leases": list(self._backend.leases(NetworkId(network) if network else None))})
+
+    async def _status(self, request: web.Request) -> web.Response:
+        return _json(self._backend.status())
+
+    async def _wait(self, request: web.Request) -> web.Response:
+        text = request.query.get("position", "")
+        if text and not text.isdecimal():
+            raise RequestError(400, "position is not a whole number")
+        position = int(text) if text else self._backend.status().revision
+        timeout = _seconds(request, "timeout")
+        applied = await self._backend.wait_applied(position, DEFAULT_WAIT if timeout is None else timeout)
+        return _json(Waited(position=position, applied=applied, failed=self._failed()))
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._openapi, content_type="application/json")
+
+    async def _metrics_text(self, request: web.Request) -> web.Response:
+        snapshot = self._metrics.snapshot()
+        text, content_type = await asyncio.to_thread(render, snapshot, request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
+
+    async def _livez(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        ready = self._backend.status().ready
+        return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
+
+
+def _admit(gate: Gate, request: web.Request) -> Peer:
+    connection = request.transport.get_extra_info("socket") if request.transport is not None else None
+    if connection is None:
+        raise RequestError(403, "the connection is gone")
+    peer = credentials(connection)
+    if not gate.allows(peer):
+        log.warning("control.denied", extra={"fields": {"uid": peer.uid, "gid": peer.gid, "pid": peer.pid}})
+        hint = "use sudo, or let the operator add you to control.allow_users or control.allow_groups"
+        raise RequestError(403, f"user {peer.uid} may not use the control socket", hint)
+    return peer
+
+
+def _json(value: object, code: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=code, content_type="application/json")
+
+
+async def _body(request: web.Request) -> object:
+    try:
+        return msgspec.json.decode(await request.read())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestError(400, f"the body is not JSON: {error}") from None
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    text = request.query.get(name, "0").lower()
+    if text in ("1", "true", "yes", ""):
+        return True
+    if text in ("0", "false", "no"):
+        return False
+    raise RequestError(400, f"{name} is neither 1 nor 0")
+
+
+def _seconds(request: web.Request, name: str) -> float | None:
+    """A span of time of the query, at most MAX_WAIT; the default wait if it has no value; None if it is not there."""
+    text = request.query.get(name)
+    if text is None:
+        return None
+    try:
+        seconds = float(text) if text else DEFAULT_WAIT
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_WAIT:
+        raise RequestError(400, f"{name} is not a number of seconds from 0 to {MAX_WAIT:g}")
+    return seconds
