@@ -65,7 +65,7 @@ def extensions() -> list[Extension]:
     from Cython.Build import cythonize
 
     checked = MODE != "release"
-    extensions: list[Extension] = cythonize(
+    extensions: list[Extension] = cythonize(  # type: ignore[no-untyped-call]
         [
             Extension(
                 name,
