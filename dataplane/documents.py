@@ -27,8 +27,8 @@ def decode(data: object, *, against: Desired | None = None, prune: bool = False)
     `against` is the state that the document is going to be applied to (nothing if None): what it holds may be
     referred to, and must not be duplicated; with `prune` it only matters for what is in the document as well.
 
-    Raises DocumentError with every mistake that can be told, in the order of networks, ports, instances; each has the path
-    as the operator wrote it, such as `ports[3].fixed_ips[0].ip_address: 10.0.9.5 is not in subnet 10.0.0.0/24`.
+    Raises DocumentError with every mistake that can be told, in the order of networks, ports, instances; each has
+    the path as it was written, such as `ports[3].fixed_ips[0].ip_address: 10.0.9.5 is not in subnet 10.0.0.0/24`.
     """
     state, mistakes = strict.decode(DesiredState, data)
     if state is not None:
@@ -44,6 +44,16 @@ def decode(data: object, *, against: Desired | None = None, prune: bool = False)
 
 def canonical(findings: Findings, item: Object, path: str) -> Object:
     """One object in canonical form; every rule broken inside it is noted in `findings`."""
+    try:
+        msgspec.json.encode(item)
+    except UnicodeEncodeError:
+        findings.add(path, "contains half a surrogate pair, which is not text")
+        return item
+    except RecursionError:
+        findings.add(path, "is nested too deeply")
+        return item
+    except (TypeError, ValueError):
+        pass  # only vendor data can hold such things, and its rule tells where
     match item:
         case Port():
             return port_rules.canonical(findings, item, path)

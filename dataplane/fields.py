@@ -219,6 +219,17 @@ def base64_text(value: str) -> str:
     return canonical
 
 
+def json_value(value: Any) -> Any:
+    """Data that JSON can carry there and back: no dates, no keys that are not text, no infinite numbers."""
+    try:
+        same = msgspec.json.decode(msgspec.json.encode(value)) == value
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        same = False
+    if not same:
+        raise ValueError("holds something that JSON cannot carry")
+    return value
+
+
 def parse_ip(value: str) -> Address:
     """The address as a number; no zone and no IPv4-mapped form, which are second names of other addresses."""
     try:

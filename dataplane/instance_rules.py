@@ -51,6 +51,8 @@ _INSTANCE: dict[str, Rule] = {
     "security_groups": fields.label,
     "public_ipv4": fields.ipv4,
     "dedicated_cpus": fields.between(0, 2**31 - 1),
+    "vendor_data": fields.json_value,
+    "vendor_data2": fields.json_value,
 }
 _KEY = {"name": fields.label, "data": _key_data}
 _DEVICE: dict[str, Rule] = {

@@ -49,6 +49,8 @@ def decode(type_: type[T], data: object, path: str = "") -> tuple[T | None, list
     except msgspec.ValidationError as error:
         mistakes = list(_walk(type_, data, path))
         return None, mistakes or [Mistake(path, _reason(error, data))]
+    except RecursionError:
+        return None, [Mistake(path, "is nested too deeply")]
 
 
 def join(path: str, key: object) -> str:

@@ -1,0 +1,89 @@
+"""The database file of the embedded store: opening, versions, migrations.
+
+`PRAGMA user_version` is the schema version. A step is never edited once released; a new one is added, with a fixture
+of the version before it in tests/unit/dataplane/store_fixtures. A record of the model that gains or loses a field
+needs a step as well (an empty one will do), so that an older release refuses the file instead of misreading it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from dataplane.errors import SchemaTooNew, StoreError
+
+APPLICATION_ID = 0x6E706C6E  # "npln": `file` and we recognise the database by it
+
+_STEPS: tuple[tuple[str, ...], ...] = (
+    # 1: the objects as JSON documents, and the position of the last transaction
+    (
+        "CREATE TABLE objects (kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, id))"
+        " WITHOUT ROWID",
+        "CREATE TABLE head (only INTEGER PRIMARY KEY CHECK (only = 1), position INTEGER NOT NULL)",
+        "INSERT INTO head (only, position) VALUES (1, 0)",
+    ),
+    # 2: the journal of leases; the order of the row ids is the order in which guests were heard
+    (
+        "CREATE TABLE leases (port_id TEXT NOT NULL, address TEXT NOT NULL, body TEXT NOT NULL,"
+        " UNIQUE (port_id, address))",
+    ),
+)
+VERSION = len(_STEPS)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open (or create, readable by its owner only) the database and bring it to the newest schema version.
+
+    The connection belongs to the calling thread and is in autocommit mode: transactions are begun explicitly.
+    Raises SchemaTooNew or StoreError.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(path, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"cannot open {path}: {error}") from error
+    try:
+        _check_ours(connection, path)
+        # FULL: the write-ahead log is synced at each commit, so what was acknowledged survives loss of power too.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_size_limit = 16777216")
+        migrate(connection)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(f"cannot read {path}: {error}; move it away or restore a copy") from error
+        raise
+    return connection
+
+
+def migrate(connection: sqlite3.Connection, to: int = VERSION) -> None:
+    """Carry out the steps up to version `to`, each in a transaction of its own."""
+    for version in range(_version(connection) + 1, to + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in _STEPS[version - 1]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {version}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.rollback()
+            raise
+
+
+def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application_id != APPLICATION_ID and (application_id or tables):
+        raise StoreError(f"{path} is a database of another program")
+    if (version := _version(connection)) > VERSION:
+        raise SchemaTooNew(
+            f"{path} has schema version {version}, this release knows {VERSION}: start the newer release again"
+        )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
