@@ -40,6 +40,23 @@ class ControlServer:
 
     async def start(self) -> None:
         """Open the listeners; raises ListenError, also when another daemon answers on the socket."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Stop listening, give running requests a moment, and remove the socket if it is still ours."""
+        path = self._config.control.socket
+        if self._inode is not None and _inode(path) == self._inode:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        self._inode = None
+        while self._runners:
+            await self._runners.pop().cleanup()
+
+    async def _start(self) -> None:
         gate = Gate.of(self._config.control)
         for name in gate.unknown:
             log.warning("control.unknown_name", extra={"fields": {"name": name}})
@@ -51,16 +68,6 @@ class ControlServer:
         if self._config.metrics.listen:
             await self._serve(self._routes.app(None), _listen_tcp(self._config.metrics.listen))
             log.info("metrics.listening", extra={"fields": {"listen": self._config.metrics.listen}})
-
-    async def close(self) -> None:
-        """Stop listening, give running requests a moment, and remove the socket if it is still ours."""
-        path = self._config.control.socket
-        if self._inode is not None and _inode(path) == self._inode:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-        self._inode = None
-        while self._runners:
-            await self._runners.pop().cleanup()
 
     async def _serve(self, app: web.Application, listener: socket.socket) -> None:
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
@@ -85,6 +92,8 @@ def _listen_unix(path: str, mode: int) -> socket.socket:
         os.rename(temporary, path)
     except OSError as error:
         listener.close()
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise ListenError(f"cannot open the control socket {path}: {error.strerror or error}") from error
     return listener
 
