@@ -29,6 +29,9 @@ MIN_LEASE_TIME = 120
 UNIX_PATH_LIMIT = 107
 """Bytes of a Unix socket's path: sun_path of unix(7) without the closing zero."""
 
+_LABEL = "[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
+_DOMAIN = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?")
+
 Seconds = Annotated[float, Meta(ge=0, le=86400)]
 Positive = Annotated[int, Meta(ge=1)]
 
@@ -86,10 +89,12 @@ class DhcpConfig(Section, frozen=True, kw_only=True):
     lease_time: Annotated[int, Meta(ge=60, le=0xFFFFFFFF)] = LEASE_TIME
     min_lease_time: Annotated[int, Meta(ge=60, le=0xFFFFFFFF)] = MIN_LEASE_TIME
     hold_seconds: Seconds = 8.0
-    held_per_network: Annotated[int, Meta(ge=0, le=65536)] = 64
-    rate: Annotated[float, Meta(gt=0)] = 10.0
+    held_per_network: Annotated[int, Meta(ge=1, le=65536)] = 64
+    rate: Annotated[float, Meta(ge=0, le=1e6)] = 10.0
     burst: Positive = 20
     rapid_commit: bool = False
+    domain: str = "openstacklocal"
+    """Option 15 of networks without `dns_domain`; Neutron's default."""
 
 
 class MetadataConfig(Section, frozen=True, kw_only=True):
@@ -235,11 +240,9 @@ def _rules(config: Config) -> Iterator[Mistake]:
         yield Mistake("control.mode", 'expected octal digits in quotes, such as "0660"')
     if config.node.name and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252})", config.node.name):
         yield Mistake("node.name", "is not a host name")
-    if config.metadata.dhcp_domain and not re.fullmatch(
-        r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?",
-        config.metadata.dhcp_domain,
-    ):
-        yield Mistake("metadata.dhcp_domain", "is not a domain name")
+    for path in ("dhcp.domain", "metadata.dhcp_domain"):
+        if value(config, path) and not _DOMAIN.fullmatch(value(config, path)):
+            yield Mistake(path, "is not a domain name")
     yield from _listen_rules(config.metrics.listen)
 
 

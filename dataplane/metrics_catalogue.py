@@ -46,6 +46,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("nodeplane_dhcp_packets_received_total", "counter", "DHCP messages from guests.", ("family", "type"), True),
     Family("nodeplane_dhcp_packets_sent_total", "counter", "DHCP messages to guests.", ("family", "type"), True),
     Family("nodeplane_dhcp_dropped_total", "counter", "Packets thrown away.", ("family", "reason"), True),
+    Family("nodeplane_dhcp_noted_total", "counter", "What happened without a loss.", ("family", "what"), True),
     Family("nodeplane_dhcp_held", "gauge", "Requests waiting for their port to become known.", (), True),
     Family("nodeplane_dhcp_response_duration_seconds", "histogram", "From a packet read to its reply sent."),
     Family("nodeplane_metadata_requests_total", "counter", "Answered metadata requests.", ("api", "code"), True),
