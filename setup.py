@@ -16,7 +16,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError
+from setuptools.errors import BaseError, CompileError
 
 MODULES = ("fastpath._checksum_c", "fastpath._framing_c")
 
@@ -45,12 +45,16 @@ class BuildExtensions(build_ext):
     def run(self) -> None:
         # The result has one file name for all modes, so file times alone would keep the former mode's.
         stamp = Path("build", "mode")
+        if MODE == "pure" and self.inplace:
+            for name in MODULES:
+                for path in Path().glob(name.replace(".", "/") + ".*.so"):
+                    path.unlink()
         if not stamp.is_file() or stamp.read_text() != MODE:
             self.force = True
         try:
             super().run()
-        except BaseError as error:
-            raise type(error)(
+        except (BaseError, OSError) as error:
+            raise CompileError(
                 f"{error}\nnodeplane's extensions need a C compiler and Python's headers (Debian: gcc python3-dev); "
                 "NODEPLANE_BUILD=pure installs without them, slower"
             ) from error

@@ -31,7 +31,10 @@ END
     pip="env PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -q --no-input"
     $pip -r .venv/requirements >&2 < /dev/null || die "pip could not install the build requirements"
     $pip --no-build-isolation -e '.[test,bench]' >&2 < /dev/null || die "pip could not install nodeplane"
-    if [ "${NODEPLANE_BUILD:-release}" != pure ]; then
+    if [ "${NODEPLANE_BUILD:-release}" = pure ]; then
+        # Takes away what another mode has built in place.
+        .venv/bin/python setup.py -q build_ext --inplace >&2 || die "the compiled modules could not be removed"
+    else
         NODEPLANE_FASTPATH=baseline .venv/bin/python -c 'import fastpath.framing' || die "fastpath was not built"
     fi
     printf '%s\n' "$stamp" > .venv/stamp
