@@ -1,0 +1,1 @@
+"""Questions with numbers, asked of nodeplane and of what it replaces, in one run: `python -m bench list`."""

@@ -1,0 +1,150 @@
+"""`python -m bench list | run | report`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench import cores, machine, sandbox, tables
+from bench.cases import CASES
+from bench.compile import MissingToolError, program
+from bench.context import Case, Context, Options, Progress
+from bench.peers import PEERS, prepare
+from bench.results import CaseResult, Run, load, save
+
+
+@click.group()
+def bench() -> None:
+    """Questions with numbers, asked of nodeplane and of what it replaces, in one run."""
+
+
+@bench.command("list")
+def list_() -> None:
+    """The cases, and the peers that each can measure beside nodeplane."""
+    width = max(map(len, CASES))
+    for case in CASES.values():
+        beside = f"  [--with {','.join(case.peers)}]" if case.peers else ""
+        click.echo(f"{case.name:{width}}  {case.question}{beside}")
+
+
+def _cases(_context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]) -> tuple[Case, ...]:
+    if names == ("all",):
+        return tuple(CASES.values())
+    for name in names:
+        if name not in CASES:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(CASES)}, all")
+    return tuple(CASES[name] for name in names)
+
+
+def _peers(_context: click.Context, _parameter: click.Parameter, text: str) -> frozenset[str]:
+    names = frozenset(filter(None, text.split(",")))
+    if names == {"all"}:
+        return frozenset(PEERS)
+    if unknown := sorted(names - set(PEERS)):
+        raise click.BadParameter(f"{', '.join(unknown)}: known are {', '.join(PEERS)}, all")
+    return names
+
+
+@bench.command()
+@click.argument("cases", nargs=-1, required=True, callback=_cases, metavar="CASE...")
+@click.option("--with", "peers", default="", callback=_peers, metavar="NAMES",
+              help=f"Also measure these, fetched from Debian or PyPI: {','.join(PEERS)} or all.")  # fmt: skip
+@click.option("--networks", type=click.IntRange(1, 5000), help="Number of networks, where a case has many.")
+@click.option("--repeat", type=click.IntRange(1, 100), help="Repetitions of each timed part.")
+@click.option("--seconds", type=click.FloatRange(0.2, 600), help="Length of one timed load.")
+@click.option("--peers-only", is_flag=True, help="Leave nodeplane out, to try the peers.")
+@click.option("--seed", default=1, show_default=True, help="Of generated documents and samples.")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the result here.")
+def run(cases: tuple[Case, ...], peers: frozenset[str], networks: int | None, repeat: int | None,
+        seconds: float | None, peers_only: bool, seed: int, file: Path | None) -> None:  # fmt: skip
+    """Run CASE... (or all) inside a private namespace and show the figures."""
+    errors = Console(stderr=True)
+    if not sandbox.inside():
+        _prepare(peers, errors)
+        sandbox.enter(sys.argv[1:])
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    facts = machine.facts()
+    options = Options(peers, networks, repeat, seconds, seed, not peers_only)
+    results: list[CaseResult] = []
+    versions: dict[str, str] = {}
+    try:
+        with Progress(errors) as progress:
+            for number, case in enumerate(cases, 1):
+                results.append(_one(case, options, progress, f"[{number}/{len(cases)}] ", versions))
+    except KeyboardInterrupt:
+        errors.print("stopped: what was measured until now follows")
+    found = Run(machine=facts, command=f"python -m bench {' '.join(sys.argv[1:])}", started=started, seed=seed,
+                versions=versions, cases=tuple(results))  # fmt: skip
+    if file is not None:
+        save(found, file)
+    tables.show_run(Console(), found)
+    if any(result.error for result in results) or len(results) < len(cases):
+        sys.exit(1)
+
+
+def _prepare(peers: frozenset[str], console: Console) -> None:
+    """What needs the network or the machine's own view, before the private namespace: peers and load clients."""
+    try:
+        for source in ("http_close", "dhcp_loop"):
+            program(source)
+        prepare(peers, lambda text: console.print(text, highlight=False))
+    except MissingToolError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _one(case: Case, options: Options, progress: Progress, prefix: str, versions: dict[str, str]) -> CaseResult:
+    """Run one case; whatever stops it is kept in its result, so that the others still run."""
+    directory = Path(tempfile.mkdtemp(prefix=f"bench-{case.name}-"))
+    directory.chmod(0o755)
+    context = Context(case, options, cores.choose(), directory, progress, prefix, versions)
+    began = time.monotonic()
+    error = ""
+    try:
+        case.run(context)
+    except Exception as problem:
+        notes = " ".join(getattr(problem, "__notes__", ()))
+        error = f"{type(problem).__name__}: {problem} {notes}".strip()
+        if os.environ.get("BENCH_TRACEBACK"):
+            raise
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return context.result(time.monotonic() - began, error)
+
+
+@bench.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--different-machines", is_flag=True, help="Compare although the machines differ.")
+def report(files: tuple[Path, ...], different_machines: bool) -> None:
+    """Show a result file, or compare the medians of several from one machine."""
+    console = Console()
+    try:
+        runs = [load(path) for path in files]
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if len(runs) == 1:
+        tables.show_run(console, runs[0])
+        return
+    for path, other in zip(files[1:], runs[1:], strict=True):
+        if differences := runs[0].machine.differences(other.machine):
+            text = f"{files[0]} and {path} are from different machines ({'; '.join(differences)})"
+            if not different_machines:
+                raise click.ClickException(f"{text}: figures do not compare (--different-machines shows them anyway)")
+            console.print(f"[red]{text}: the ratios say little", highlight=False)
+    console.print(tables.comparison(runs))
+
+
+def main() -> int:
+    """Entry point; a termination ends a run as Ctrl-C does."""
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    bench(prog_name="python -m bench")
+    return 0

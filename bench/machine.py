@@ -1,0 +1,101 @@
+"""What a figure was measured on: kept with every result, and asked before two results are compared."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sysconfig
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("aiohttp", "httptools", "msgspec", "pyroute2", "uvloop")
+HARDWARE = ("cpu", "cores", "memory_gib", "kernel", "governor")
+"""Facts that make two machines different: figures are not compared across them unless the user insists."""
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """Machine, toolchain and version of the code at the time of a run."""
+
+    cpu: str
+    cores: int
+    """Cores this process may use."""
+    memory_gib: int
+    kernel: str
+    governor: str
+    """Frequency governor of the first core; `none` where the kernel does not show one (most virtual machines)."""
+    virtual: bool
+    """The CPU says that a hypervisor runs it."""
+    python: str
+    packages: dict[str, str]
+    compiler: str
+    flags: str
+    """Compiler flags of this Python's extensions."""
+    fastpath: str
+    """`baseline` (compiled) or `pure`; empty when it cannot be imported."""
+    commit: str
+    dirty: bool
+    """True: the working tree had changes, so `commit` does not say everything."""
+    load_average: float
+    """Of one minute, before the run: above 0.3 the figures are somebody else's too."""
+
+    def differences(self, other: Machine) -> list[str]:
+        """Hardware and kernel facts that differ, one line each; empty: figures may be compared."""
+        pairs = ((name, getattr(self, name), getattr(other, name)) for name in HARDWARE)
+        return [f"{name}: {mine} against {theirs}" for name, mine, theirs in pairs if mine != theirs]
+
+
+def facts() -> Machine:
+    """Look at this machine now."""
+    cpuinfo = _read("/proc/cpuinfo")
+    lines = (line.partition(":") for line in cpuinfo.splitlines())
+    fields = {key.strip(): value.strip() for key, _, value in lines}
+    memory = int(next(line.split()[1] for line in _read("/proc/meminfo").splitlines() if line.startswith("MemTotal:")))
+    return Machine(
+        cpu=fields.get("model name", platform.machine()),
+        cores=len(os.sched_getaffinity(0)),
+        memory_gib=round(memory / 2**20),
+        kernel=platform.release(),
+        governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or "none",
+        virtual="hypervisor" in fields.get("flags", "").split(),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        packages={name: _version(name) for name in PACKAGES},
+        compiler=_output(os.environ.get("CC", "cc"), "--version").partition("\n")[0],
+        flags=str(sysconfig.get_config_var("CFLAGS") or ""),
+        fastpath=_fastpath(),
+        commit=_output("git", "rev-parse", "HEAD").strip(),
+        dirty=bool(_output("git", "status", "--porcelain", "--untracked-files=no").strip()),
+        load_average=os.getloadavg()[0],
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _output(*argv: str) -> str:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False).stdout
+    except FileNotFoundError:
+        return ""
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _fastpath() -> str:
+    try:
+        from fastpath import _select
+    except ImportError:
+        return ""
+    return _select.LEVEL
