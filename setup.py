@@ -12,11 +12,11 @@ pure       no extensions: the plain twins serve
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError, CompileError
 
 MODULES = ("fastpath._checksum_c", "fastpath._framing_c")
 
@@ -37,6 +37,10 @@ MACROS: dict[str, Macros] = {
     "trace": [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")],
 }
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function", "-Wno-missing-field-initializers"]
+WITHOUT_COMPILER = """\
+nodeplane's extensions need a C compiler and Python's headers (Debian: gcc python3-dev);
+NODEPLANE_BUILD=pure installs without them, slower\
+"""
 
 
 class BuildExtensions(build_ext):
@@ -53,11 +57,10 @@ class BuildExtensions(build_ext):
             self.force = True
         try:
             super().run()
-        except (BaseError, OSError) as error:
-            raise CompileError(
-                f"{error}\nnodeplane's extensions need a C compiler and Python's headers (Debian: gcc python3-dev); "
-                "NODEPLANE_BUILD=pure installs without them, slower"
-            ) from error
+        except Exception:
+            # Compile errors come in two classes of the same name, depending on who has imported distutils.
+            print(WITHOUT_COMPILER, file=sys.stderr)
+            raise
         stamp.parent.mkdir(exist_ok=True)
         stamp.write_text(MODE)
 
