@@ -1,0 +1,42 @@
+"""The log events of the metadata server: every stable name, its level and what it means to an operator.
+
+Same form as the daemon's own catalogue. The logger is named `metadata`; fields are in the record's `fields`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal, NamedTuple
+
+log = logging.getLogger("metadata")
+
+
+class Event(NamedTuple):
+    """One kind of log record."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    meaning: str
+
+
+EVENTS: dict[str, Event] = {
+    "metadata.request": Event("debug", "A request was answered: caller, method, path, status."),
+    "metadata.unknown_caller": Event(
+        "info", "No port fits the caller; it waits for its port, then gets 503 with Retry-After."
+    ),
+    "metadata.refused_caller": Event(
+        "warning", "A caller used an address of another port of its network and was answered 403."
+    ),
+    "metadata.accept_failed": Event(
+        "error", "Connections could not be accepted (no file descriptors or memory); tried again in a second."
+    ),
+    "metadata.request_failed": Event(
+        "error", "A request ended by an unexpected error and got 500; it is a bug, report it."
+    ),
+}
+
+
+def emit(name: str, **fields: object) -> None:
+    """Write the event at its level, if that level is on."""
+    level = logging.getLevelNamesMapping()[EVENTS[name].level.upper()]
+    if log.isEnabledFor(level):
+        log.log(level, name, extra={"fields": fields})

@@ -1,0 +1,232 @@
+"""Bytes of one connection to HTTP/1 requests: llhttp, and the rules that it leaves to its user.
+
+No I/O: `RequestReader.feed` takes bytes, `requests` and `refusal` are what came out. llhttp in its strict mode refuses
+bare CR and LF, folded headers, NUL, Content-Length together with Transfer-Encoding, repeated or malformed lengths.
+The rest of the rules is here. No header says who a caller is, so none is kept.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import httptools
+import msgspec
+
+from metadata.settings import Settings
+
+TARGET_BYTES = 2048
+HEADERS = 64
+READ_BYTES = 8192
+"""How much is read from a connection at once."""
+
+MEMO_ENTRIES = 256
+MEMO_BYTES = 1024
+
+STATUS_OF_REASON = {
+    "syntax": 400,
+    "version": 505,
+    "target": 400,
+    "target_too_long": 414,
+    "headers_too_large": 431,
+    "body_too_large": 413,
+    "transfer_encoding": 501,
+    "connect": 405,
+    "expect": 417,
+    "hosts": 400,
+    "pipelined": 429,
+    "slow_request": 408,
+}
+"""The answer to a request that is refused for a reason of `counters.DROP_REASONS`."""
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """One complete request."""
+
+    method: str
+    target: bytes
+    """Origin form, as it was sent."""
+    keep_alive: bool
+    """Whether the connection stays open; HTTP/1.0 never asks for it here."""
+    body: bytes | None = None
+    """None: the request named no body, which is not the same as an empty one."""
+
+
+class _RefusedError(Exception):
+    """Leaves the parser after `refusal` was set."""
+
+
+class RequestReader:
+    """The requests of one connection, in order."""
+
+    __slots__ = (
+        "_body",
+        "_body_size",
+        "_fed",
+        "_framed",
+        "_head_size",
+        "_headers",
+        "_hosts",
+        "_in_head",
+        "_parser",
+        "_settings",
+        "_target",
+        "clean",
+        "partial",
+        "refusal",
+        "requests",
+    )
+
+    def __init__(self, settings: Settings) -> None:
+        self.requests: deque[Request] = deque()
+        """Complete requests; the user takes them out."""
+        self.refusal: str | None = None
+        """Why nothing more is read from this connection, a key of STATUS_OF_REASON; after all of `requests`."""
+        self.partial = False
+        """A request has begun and is not complete."""
+        self.clean = True
+        """Nothing was fed since the end of the last request that could change how the next bytes are read."""
+        self._settings = settings
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._fed = 0
+        self._body: list[bytes] = []
+        self._begin()
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the connection; never raises. After a refusal they are ignored."""
+        if self.refusal or self._parser is None:
+            return
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The request asked for another protocol: answered as what it is, without the upgrade (RFC 9110 7.8).
+            # What follows it may be of that other protocol, so nothing more is read.
+            if self.requests:
+                self.requests[-1] = msgspec.structs.replace(self.requests[-1], keep_alive=False)
+            else:
+                self.refusal = "syntax"
+        except httptools.HttpParserError:
+            self.refusal = self.refusal or "syntax"
+        self.clean = not self.partial and data.endswith(b"\r\n")
+        if self.partial and not self.refusal:
+            # The parser keeps pieces of a header, and chunks have sizes and extensions: the raw bytes count as well.
+            room = self._settings.header_bytes
+            if self._in_head:
+                self.refusal = "headers_too_large" if self._fed > room else None
+            elif self._fed > room + 8 * self._settings.body_bytes:
+                self.refusal = "body_too_large"
+
+    def close(self) -> None:
+        """Drop the parser, which refers back to this object."""
+        self._parser = None
+
+    # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        self.partial = True
+        self._begin()
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+        self._head_size += len(part)
+        if len(self._target) > TARGET_BYTES:
+            self._refuse("target_too_long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers += 1
+        self._head_size += len(name) + len(value) + 4
+        if self._headers > HEADERS or self._head_size > self._settings.header_bytes:
+            self._refuse("headers_too_large")
+        name = name.lower()
+        if name == b"host":
+            self._hosts += 1
+            if self._hosts > 1:
+                self._refuse("hosts")
+        elif name == b"content-length":
+            self._framed = True
+        elif name == b"transfer-encoding":
+            self._framed = True
+            if value.strip().lower() != b"chunked" or self._version() == "1.0":
+                self._refuse("transfer_encoding")
+        elif name == b"expect":
+            self._refuse("expect")
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        self._in_head = False
+        if self._version() not in ("1.0", "1.1"):
+            self._refuse("version")
+        if self._parser.get_method() == b"CONNECT":
+            self._refuse("connect")
+        if not self._target.startswith(b"/") or b"#" in self._target:
+            self._refuse("target")
+
+    def on_body(self, part: bytes) -> None:
+        self._body_size += len(part)
+        if self._body_size > self._settings.body_bytes:
+            self._refuse("body_too_large")
+        self._body.append(part)
+
+    def on_message_complete(self) -> None:
+        assert self._parser is not None
+        request = Request(
+            self._parser.get_method().decode("ascii"),
+            self._target,
+            self._parser.should_keep_alive() and self._version() == "1.1",
+            b"".join(self._body) if self._framed else None,
+        )
+        self.partial = False
+        self._fed = 0
+        self._body = []
+        if len(self.requests) >= self._settings.pipelined:
+            self._refuse("pipelined")
+        self.requests.append(request)
+
+    def _begin(self) -> None:
+        self._in_head = True
+        self._target = b""
+        self._headers = 0
+        self._hosts = 0
+        self._head_size = 0
+        self._framed = False
+        self._body = []
+        self._body_size = 0
+
+    def _version(self) -> str:
+        assert self._parser is not None
+        return self._parser.get_http_version()
+
+    def _refuse(self, reason: str) -> None:
+        self.refusal = reason
+        raise _RefusedError
+
+
+class RequestMemo:
+    """Requests by the exact bytes that they came in.
+
+    Guests of one image send the same bytes again and again, mostly one request per connection. A request that came
+    alone, whole, without a body, at the start of a message is a function of its bytes, so it need not be parsed twice.
+    Bounded; when it is full it starts again.
+    """
+
+    __slots__ = ("_requests", "get")
+
+    def __init__(self) -> None:
+        self._requests: dict[bytes, Request] = {}
+        self.get = self._requests.get
+        """The request that these bytes are, or None."""
+
+    def learn(self, data: bytes, reader: RequestReader) -> None:
+        """Remember `data`, all that `reader` was given since the last message, if that was such a request."""
+        if (
+            len(data) > MEMO_BYTES
+            or len(reader.requests) != 1
+            or not reader.clean
+            or reader.refusal
+            or reader.requests[0].body is not None
+            or not data.endswith(b"\r\n\r\n")
+        ):
+            return
+        if len(self._requests) >= MEMO_ENTRIES:
+            self._requests.clear()
+        self._requests[data] = reader.requests[0]

@@ -1,0 +1,67 @@
+"""The password of an instance: written once by the guest, read back by its owner.
+
+A Windows guest encrypts its generated administrator password with the instance's key and posts it; the operator's
+tools read it. The bytes are opaque here and are never logged.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from metadata.responses import HTML, Response, error, method_not_allowed
+
+API = "openstack"
+MAX_BYTES = 1020
+"""Nova: four columns of 255 bytes."""
+
+
+class PasswordStore(Protocol):
+    """Where passwords are kept."""
+
+    def load(self, instance: str) -> bytes:
+        """The password of the instance with this uuid, empty if there is none."""
+
+    def save(self, instance: str, password: bytes) -> None:
+        """Keep a password; called only while `load` gives an empty one."""
+
+
+class MemoryPasswords:
+    """A `PasswordStore` that forgets with the process."""
+
+    def __init__(self) -> None:
+        self._passwords: dict[str, bytes] = {}
+
+    def load(self, instance: str) -> bytes:
+        """See `PasswordStore`."""
+        return self._passwords.get(instance, b"")
+
+    def save(self, instance: str, password: bytes) -> None:
+        """See `PasswordStore`."""
+        self._passwords[instance] = password
+
+    def forget(self, instance: str) -> None:
+        """Drop the password: the instance was deleted or rebuilt."""
+        self._passwords.pop(instance, None)
+
+
+def answer(store: PasswordStore | None, instance: str, method: str, body: bytes | None) -> Response:
+    """The answer to a request for `/openstack/<version>/password`.
+
+    `body` is None when the request had none (neither Content-Length nor chunks). Without a store the password can be
+    read (it is empty), not set.
+    """
+    if method in ("GET", "HEAD"):
+        return Response(200, HTML, store.load(instance) if store else b"", api=API, lasting=False)
+    if store is None:
+        return method_not_allowed(API)
+    if method != "POST":
+        return error(400, API)
+    if store.load(instance):
+        return error(409, API)
+    if body is None:
+        # Nova fails with 500 for a POST that names no length; the reference asks for 404.
+        return error(404, API)
+    if len(body) > MAX_BYTES:
+        return error(400, API)
+    store.save(instance, body)
+    return Response(200, HTML, b"", api=API, lasting=False)

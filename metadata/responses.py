@@ -1,0 +1,114 @@
+"""HTTP answers: rendered once, encoded with few copies for every request.
+
+A `Response` keeps its head ready; `encode` adds the two things that change, the date and whether the connection
+stays open. A response with a `seed` gets fresh random bytes in every answer.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+from http import HTTPStatus
+
+TEXT = "text/plain; charset=UTF-8"
+HTML = "text/html; charset=UTF-8"
+JSON = "application/json"
+
+SEED_BYTES = 512
+"""Nova: random_seed of meta_data.json is the base64 form of that many fresh bytes."""
+SEED_CHARACTERS = 4 * -(-SEED_BYTES // 3)
+
+_EXPLANATIONS = {
+    400: "The server could not comply with the request since it is either malformed or otherwise incorrect.",
+    403: "Access was denied to this resource.",
+    404: "The resource could not be found.",
+    405: "The method is not allowed for this resource.",
+    408: "The request took too long.",
+    409: "The password is already set.",
+    503: "The server is currently unavailable. Please try again at a later time.",
+}
+
+
+def fresh_seed() -> bytes:
+    """Random bytes for one answer, base64, SEED_CHARACTERS long."""
+    return binascii.b2a_base64(os.urandom(SEED_BYTES), newline=False)
+
+
+class Response:
+    """One answer, immutable.
+
+    `status` is the HTTP code, `body` the exact bytes; `headers` are further header lines (name, value). `api` says
+    which tree it is from (`ec2`, `openstack`, or `none` for an answer before any tree), for counters: a small fixed
+    set. `seed_at` is the offset in `body` where SEED_CHARACTERS of fresh base64 are inserted, or None. `lasting` says
+    that the same document gives the same answer again.
+    """
+
+    __slots__ = ("_head", "_tail", "api", "body", "content_type", "headers", "label", "lasting", "seeded", "status")
+
+    def __init__(
+        self,
+        status: int,
+        content_type: str,
+        body: bytes,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        api: str = "none",
+        seed_at: int | None = None,
+        lasting: bool = True,
+    ) -> None:
+        self.status = status
+        self.content_type = content_type
+        self.headers = headers
+        self.api = api
+        self.lasting = lasting
+        self.label = (api, str(status))
+        """Counter labels."""
+        self.seeded = seed_at is not None
+        self.body = body if seed_at is None else body[:seed_at]
+        self._tail = b"" if seed_at is None else body[seed_at:]
+        length = len(body) + (SEED_CHARACTERS if self.seeded else 0)
+        lines = [
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            f"Content-Type: {content_type}",
+            f"Content-Length: {length}",
+            *(f"{name}: {value}" for name, value in headers),
+            "",
+        ]
+        self._head = "\r\n".join(lines).encode("ascii")
+
+    def content(self) -> bytes:
+        """The body of one answer, with a seed of its own where it has one."""
+        return self.body + fresh_seed() + self._tail if self.seeded else self.body
+
+    def encode(self, ending: bytes, head_only: bool = False) -> bytes:
+        """The whole answer; `ending` are the last header lines and the empty line (see `ending`)."""
+        if head_only:
+            return self._head + ending
+        if self.seeded:
+            return b"".join((self._head, ending, self.body, fresh_seed(), self._tail))
+        return b"".join((self._head, ending, self.body))
+
+
+def ending(date: str, keep_alive: bool) -> bytes:
+    """The end of a head: Date (RFC 9110 6.6.1), Connection, and the empty line. `date` is an IMF-fixdate."""
+    return f"Date: {date}\r\n{'' if keep_alive else 'Connection: close' + chr(13) + chr(10)}\r\n".encode("ascii")
+
+
+def error(status: int, api: str = "none", headers: tuple[tuple[str, str], ...] = ()) -> Response:
+    """An error answer with a small HTML body, as Nova gives it."""
+    title = f"{status} {HTTPStatus(status).phrase}"
+    text = _EXPLANATIONS.get(status, _EXPLANATIONS[400])
+    page = (
+        f"<html>\n <head>\n  <title>{title}</title>\n </head>\n <body>\n  <h1>{title}</h1>\n  {text}\n </body>\n</html>"
+    )
+    return Response(status, HTML, page.encode("ascii"), headers=headers, api=api)
+
+
+def not_found(api: str) -> Response:
+    """A known instance has no such item."""
+    return error(404, api)
+
+
+def method_not_allowed(api: str, allow: str = "GET, HEAD") -> Response:
+    """The item exists, the method does not fit it (RFC 9110 15.5.6)."""
+    return error(405, api, (("Allow", allow),))

@@ -1,0 +1,246 @@
+"""The guest-facing server: one listener per network, all in one event loop.
+
+Works with asyncio's and uvloop's loops. The listening sockets are made elsewhere, inside the networks' namespaces, and
+must have TCP_SAVE_SYN = 2 set before they listen, or no caller has a MAC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from email.utils import formatdate
+
+from metadata import events
+from metadata.connection import Connection
+from metadata.counters import Counters
+from metadata.http1 import READ_BYTES, Request, RequestMemo
+from metadata.identity import Caller, CallerLookup
+from metadata.responses import Response, ending, error
+from metadata.settings import Settings
+
+ACCEPTS_AT_ONCE = 64
+"""Connections taken from one listener before the others have their turn."""
+ACCEPT_PAUSE = 1.0
+"""Seconds without accepting after the process ran out of something."""
+NOTES_PER_SECOND = 50
+"""Log records of what guests do; the rest of the second is silent, the counters go on."""
+LOGGED_TARGET_BYTES = 256
+
+AccessHook = Callable[[Caller, Request, Response], None]
+
+
+class Listener:
+    """The metadata service of one network: its listening sockets and the connections that came in through them."""
+
+    __slots__ = ("_sockets", "connections", "counters", "held", "loop", "network_id", "server")
+
+    def __init__(self, server: MetadataServer, network_id: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.server = server
+        self.network_id = network_id
+        self.loop = loop
+        self.counters = Counters()
+        self.connections = 0
+        """Open connections that wait for something."""
+        self.held: dict[Connection, None] = {}
+        """Connections whose request waits for its caller to become known, oldest first."""
+        self._sockets: tuple[socket.socket, ...] = ()
+
+    def add(self, sock: socket.socket) -> None:
+        """Accept connections from a listening socket, which belongs to the listener from now on."""
+        sock.setblocking(False)
+        # Inherited by every accepted socket.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if seconds := self.server.settings.defer_accept_seconds:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
+        self._sockets += (sock,)
+        self.loop.add_reader(sock.fileno(), self._accept, sock)
+
+    def close(self) -> None:
+        """Close the listening sockets; connections are the server's to close."""
+        for sock in self._sockets:
+            self.loop.remove_reader(sock.fileno())
+            sock.close()
+        self._sockets = ()
+
+    def remember(self, connection: Connection) -> None:
+        """The connection has to wait for something."""
+        self.connections += 1
+        self.server.remember(connection, self)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is closing."""
+        self.connections -= 1
+        self.held.pop(connection, None)
+        self.server.forget(connection)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                sock, peer = listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as failure:
+                if failure.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._pause(listening, failure)
+                    return
+                continue  # the connection was gone before it was accepted
+            sock.setblocking(False)
+            if self.connections >= self.server.settings.connections_per_network:
+                self.counters.drop("too_many_connections")
+                self.server.turn_away(sock)
+                continue
+            Connection(self, sock, peer[0]).readable()
+
+    def _pause(self, listening: socket.socket, failure: OSError) -> None:
+        events.emit("metadata.accept_failed", network=self.network_id, error=str(failure))
+        self.loop.remove_reader(listening.fileno())
+        self.loop.call_later(ACCEPT_PAUSE, self._resume, listening)
+
+    def _resume(self, listening: socket.socket) -> None:
+        if listening in self._sockets:
+            self.loop.add_reader(listening.fileno(), self._accept, listening)
+
+
+class MetadataServer:
+    """Serves every attached network; all methods are called on the event loop.
+
+    `lookup` says who a caller is. `access` is called for every answered request, instead of the access log that the
+    server writes at debug level.
+    """
+
+    def __init__(
+        self, lookup: CallerLookup, settings: Settings | None = None, access: AccessHook | None = None
+    ) -> None:
+        self.lookup = lookup
+        self.settings = settings or Settings()
+        self.memo = RequestMemo()
+        self.access = access
+        self.unavailable = _unavailable(self.settings)
+        self._second_ends = 0.0
+        self._endings = (b"", b"")
+        self._own_access = access is None
+        self._notes_left = 0
+        self._listeners: dict[str, Listener] = {}
+        self._waiting: dict[Connection, Listener] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self._retired = Counters()
+
+    @property
+    def listeners(self) -> dict[str, Listener]:
+        """By network id; not to be changed."""
+        return self._listeners
+
+    def configure(self, settings: Settings) -> None:
+        """Use other settings from now on; waiting connections keep their deadlines."""
+        self.settings = settings
+        self.unavailable = _unavailable(settings)
+
+    def attach(self, network_id: str, sock: socket.socket) -> Listener:
+        """Serve a network on a listening socket (a further one, when it has one already)."""
+        listener = self._listeners.get(network_id)
+        if listener is None:
+            listener = self._listeners[network_id] = Listener(self, network_id, asyncio.get_running_loop())
+        listener.add(sock)
+        return listener
+
+    def detach(self, network_id: str) -> None:
+        """Close the network's sockets and connections; nothing happens when it is not attached."""
+        listener = self._listeners.pop(network_id, None)
+        if listener is None:
+            return
+        listener.close()
+        for connection in [waiting for waiting, owner in self._waiting.items() if owner is listener]:
+            connection.close()
+        self._retired.add(listener.counters)
+
+    def recheck(self, network_id: str) -> None:
+        """Ports or instances of the network changed: look the callers of held requests up again."""
+        listener = self._listeners.get(network_id)
+        if listener is not None:
+            for connection in list(listener.held):
+                connection.recheck()
+
+    def close(self) -> None:
+        """Detach every network."""
+        for network_id in list(self._listeners):
+            self.detach(network_id)
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
+    def totals(self) -> Counters:
+        """The counters of all networks there are and were."""
+        counters = Counters()
+        counters.add(self._retired)
+        for listener in self._listeners.values():
+            counters.add(listener.counters)
+        return counters
+
+    # For listeners and connections.
+
+    def remember(self, connection: Connection, listener: Listener) -> None:
+        """Watch the connection's deadline."""
+        self._waiting[connection] = listener
+        if self._sweep is None:
+            self._sweep = listener.loop.call_later(self.settings.sweep_seconds, self._expire, listener.loop)
+
+    def forget(self, connection: Connection) -> None:
+        """No longer watch it."""
+        self._waiting.pop(connection, None)
+
+    def turn_away(self, sock: socket.socket) -> None:
+        """Answer a connection that is too many, whatever it asks, and close it."""
+        with suppress(OSError):
+            sock.recv(READ_BYTES)  # a socket closed with unread bytes resets the connection, and the answer is lost
+            sock.send(self.unavailable.encode(self.ending(False)))
+        sock.close()
+
+    def ending(self, stay: bool) -> bytes:
+        """The last header lines of an answer sent now: Date, Connection."""
+        self._renew()
+        return self._endings[stay]
+
+    def note(self, name: str, **fields: object) -> None:
+        """Log an event that guests can cause as often as they like."""
+        self._renew()
+        if self._notes_left > 0:
+            self._notes_left -= 1
+            events.emit(name, **fields)
+
+    def _renew(self) -> None:
+        """Once a second: the Date header, and how much of what guests do is logged."""
+        now = time.time()
+        if now < self._second_ends:
+            return
+        self._second_ends = float(int(now) + 1)
+        date = formatdate(now, usegmt=True)
+        self._endings = (ending(date, False), ending(date, True))
+        self._notes_left = NOTES_PER_SECOND
+        if self._own_access:
+            self.access = self._log_access if events.log.isEnabledFor(logging.DEBUG) else None
+
+    def _log_access(self, caller: Caller, request: Request, response: Response) -> None:
+        self.note(
+            "metadata.request",
+            network=caller.network_id,
+            mac=caller.mac,
+            address=caller.address,
+            method=request.method,
+            path=request.target[:LOGGED_TARGET_BYTES].decode("ascii", "backslashreplace"),
+            status=response.status,
+        )
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in [waiting for waiting in self._waiting if waiting.deadline <= now]:
+            connection.expire()
+        self._sweep = loop.call_later(self.settings.sweep_seconds, self._expire, loop) if self._waiting else None
+
+
+def _unavailable(settings: Settings) -> Response:
+    return error(503, headers=(("Retry-After", str(settings.retry_after)),))

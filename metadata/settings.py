@@ -1,0 +1,35 @@
+"""What can be set of the guest-facing server."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits and times; times in seconds. The defaults let the 28 requests of a booting guest pass many times over."""
+
+    hold_seconds: float = 8.0
+    """How long a request of an unknown caller waits; below the 10 s that cloud-init and Ignition wait."""
+    retry_after: int = 1
+    """Value of Retry-After with a 503."""
+    held_per_network: int = 64
+    """Requests waiting in one network; one more is answered 503 at once."""
+    connections_per_network: int = 1024
+    """Open connections in one network; one more is answered 503 and closed."""
+    header_bytes: int = 8192
+    """Request line and headers of one request."""
+    body_bytes: int = 16384
+    header_timeout: float = 10.0
+    """From the first byte of a request (or the connection) to its last."""
+    idle_timeout: float = 30.0
+    """A kept connection without a request."""
+    write_timeout: float = 30.0
+    """A guest that does not take its answer."""
+    linger_seconds: float = 2.0
+    """After an error, how long what the guest still sends is read and dropped, so that the answer reaches it."""
+    pipelined: int = 16
+    """Requests that one connection may have sent ahead."""
+    sweep_seconds: float = 0.5
+    """How often the times above are looked at."""
+    defer_accept_seconds: int = 10
+    """TCP_DEFER_ACCEPT: a connection without data stays in the kernel that long; 0: off."""
