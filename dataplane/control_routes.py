@@ -130,11 +130,11 @@ class Routes:
 
     async def _apply(self, request: web.Request) -> web.Response:
         prune, dry_run, wait = _flag(request, "prune"), _flag(request, "dry_run"), _seconds(request, "wait")
-        # shield: a client that goes away must not interrupt a transaction halfway
         document = await _body(request)
+        # shield: a client that goes away must not interrupt a transaction halfway
         outcome = await asyncio.shield(self._backend.apply(document, prune=prune, dry_run=dry_run))
         if not dry_run:
-            self._say("control.applied", request, outcome)
+            log.info("control.applied", extra={"fields": _committed(request[PEER], outcome)})
         return _json(outcome if dry_run else await self._waited(outcome, wait))
 
     async def _delete(self, request: web.Request) -> web.Response:
@@ -146,7 +146,7 @@ class Routes:
         if not refs:
             raise DocumentError([Mistake("", "names nothing to delete")])
         outcome = await asyncio.shield(self._backend.delete(refs))
-        self._say("control.deleted", request, outcome)
+        log.info("control.deleted", extra={"fields": _committed(request[PEER], outcome)})
         return _json(await self._waited(outcome, wait))
 
     async def _waited(self, outcome: Outcome, wait: float | None) -> Outcome:
@@ -157,14 +157,6 @@ class Routes:
 
     def _failed(self) -> tuple[NetworkStatus, ...]:
         return tuple(network for network in self._backend.status().networks if network.state == "error")
-
-    def _say(self, event: str, request: web.Request, outcome: Outcome) -> None:
-        peer = request[PEER]
-        changed = {
-            kind: counts for kind, counts in msgspec.to_builtins(outcome.changed).items() if any(counts.values())
-        }
-        fields = {"position": outcome.position, "changed": changed, "uid": peer.uid, "pid": peer.pid}
-        log.info(event, extra={"fields": fields})
 
     def _list(self, kind: Kind) -> Handler:
         async def handler(request: web.Request) -> web.Response:
@@ -233,6 +225,12 @@ def _admit(gate: Gate, request: web.Request) -> Peer:
         hint = "use sudo, or let the operator add you to control.allow_users or control.allow_groups"
         raise RequestError(403, f"user {peer.uid} may not use the control socket", hint)
     return peer
+
+
+def _committed(peer: Peer, outcome: Outcome) -> dict[str, object]:
+    """Log fields of a transaction: what it touched and who sent it."""
+    changed = {kind: counts for kind, counts in msgspec.to_builtins(outcome.changed).items() if any(counts.values())}
+    return {"position": outcome.position, "changed": changed, "uid": peer.uid, "pid": peer.pid}
 
 
 def _json(value: object, code: int = 200) -> web.Response:

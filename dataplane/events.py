@@ -39,7 +39,7 @@ EVENTS: dict[str, Event] = {
     "source.failed": Event("error", "The source of desired state failed; the last known state is still served."),
     # control API
     "control.listening": Event("info", "The control socket is open."),
-    "control.unknown_name": Event("warning", "allow_users or allow_groups names somebody this machine does not know."),
+    "control.unknown_name": Event("warning", "A name in allow_users or allow_groups is not known on this machine."),
     "control.denied": Event("warning", "A local user who is not allowed tried the control socket: uid, gid, pid."),
     "control.applied": Event("info", "A document was committed: position, changed objects and the user who sent it."),
     "control.deleted": Event("info", "Objects were deleted: position, their number and the user who asked."),

@@ -141,7 +141,7 @@ def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
 
 def _event(formatter: logging.Formatter, record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
     """The event's name and its fields, all of them safe to print and to encode."""
-    fields = {str(name): _safe(value) for name, value in _fields(record).items()}
+    fields = {clean(str(name)): _safe(value) for name, value in _fields(record).items()}
     event = str(record.msg)
     if not record.name.startswith(("nodeplane", "metadata")):
         event = LIBRARY_EVENT
