@@ -22,14 +22,14 @@ class Event(NamedTuple):
 EVENTS: dict[str, Event] = {
     # the process
     "daemon.starting": Event("info", "The process begins: version, node name, configuration file."),
-    "node.ready": Event("info", "The first synchronisation is done and every healthy network is served."),
+    "daemon.ready": Event("info", "The first synchronisation is done and every healthy network is served."),
     "daemon.stopping": Event("info", "A signal asked the process to end; what happens to kernel state is in on_stop."),
     "daemon.stopped": Event("info", "The process has closed everything and ends."),
     "daemon.failed": Event("error", "The process cannot start or continue; error says why."),
     "daemon.task_failed": Event("error", "A task of the daemon ended by an unexpected error; it is a bug, report it."),
-    "config.reloaded": Event("info", "SIGHUP: the configuration was read again; changed lists the keys that differ."),
-    "config.refused": Event("error", "SIGHUP: the new configuration is wrong and the old one stays in force."),
-    "config.restart_needed": Event("warning", "SIGHUP: these changed keys take effect only after a restart."),
+    "daemon.reloaded": Event("info", "SIGHUP: the configuration was read again; changed lists the keys that differ."),
+    "daemon.reload_refused": Event("error", "SIGHUP: the new configuration is wrong and the old one stays in force."),
+    "daemon.restart_needed": Event("warning", "SIGHUP: these changed keys take effect only after a restart."),
     "daemon.loop_late": Event("warning", "The event loop was blocked for lag_seconds; guests had to wait that long."),
     # the store and the source of desired state
     "store.opened": Event("info", "The embedded store was read: revision and number of objects."),

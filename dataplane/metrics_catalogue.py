@@ -52,7 +52,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("nodeplane_metadata_requests_total", "counter", "Answered metadata requests.", ("api", "code"), True),
     Family("nodeplane_metadata_request_duration_seconds", "histogram", "From request to answer, without holding."),
     Family("nodeplane_metadata_lookup_failures_total", "counter", "Callers that are no known port.", ("reason",), True),
-    Family("nodeplane_metadata_rejected_total", "counter", "Refused connections and requests.", ("reason",), True),
+    Family("nodeplane_metadata_dropped_total", "counter", "Refused connections and requests.", ("reason",), True),
     Family("nodeplane_metadata_held", "gauge", "Requests waiting for their caller to become known.", (), True),
     Family("nodeplane_metadata_connections", "gauge", "Open connections of guests.", (), True),
     Family("nodeplane_control_requests_total", "counter", "Requests on the control socket.", ("operation", "code")),

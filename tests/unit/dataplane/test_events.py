@@ -41,16 +41,21 @@ def literals(value: ast.expr, tree: ast.Module) -> Iterator[str]:
     elif isinstance(value, ast.IfExp):
         yield from literals(value.body, tree)
         yield from literals(value.orelse, tree)
+    elif isinstance(value, ast.Tuple):  # what a loop over rows takes its names from
+        for item in value.elts:
+            yield from literals(item, tree)
     elif isinstance(value, ast.Name):
-        assigned = [
-            node
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Assign)
-            and node.lineno < value.lineno
-            and any(isinstance(target, ast.Name) and target.id == value.id for target in node.targets)
-        ]
-        if assigned:
-            yield from literals(max(assigned, key=lambda node: node.lineno).value, tree)
+        sources = [node for node in ast.walk(tree) if isinstance(node, ast.Assign | ast.For) and binds(node, value)]
+        if sources:
+            last = max(sources, key=lambda node: node.lineno)
+            yield from literals(last.iter if isinstance(last, ast.For) else last.value, tree)
+
+
+def binds(node: ast.Assign | ast.For, name: ast.Name) -> bool:
+    """Whether a statement above gives the name its value."""
+    targets = [node.target] if isinstance(node, ast.For) else node.targets
+    stored = {item.id for target in targets for item in ast.walk(target) if isinstance(item, ast.Name)}
+    return node.lineno < name.lineno and name.id in stored
 
 
 @pytest.mark.parametrize(("file", "level", "event"), sorted(set(logged())))

@@ -151,5 +151,5 @@ def test_the_memory_of_the_rate_limit_is_bounded() -> None:
 
 def test_standard_error_is_the_default(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure(LogConfig(), sys.stderr)
-    logging.getLogger("nodeplane").info("node.ready")
-    assert "node.ready" in capsys.readouterr().err
+    logging.getLogger("nodeplane").info("daemon.ready")
+    assert "daemon.ready" in capsys.readouterr().err

@@ -135,7 +135,7 @@ def test_docs_have_every_family() -> None:
     [
         ("nodeplane_dhcp_dropped_total", DROP_REASONS),
         ("nodeplane_dhcp_noted_total", NOTES),
-        ("nodeplane_metadata_rejected_total", METADATA_REASONS),
+        ("nodeplane_metadata_dropped_total", METADATA_REASONS),
         ("nodeplane_metadata_lookup_failures_total", metadata.identity.REASONS),
     ],
 )
