@@ -5,7 +5,7 @@ NodeplaneError
 │   └── ConfigError      the same for the configuration file
 ├── WireError            bytes from a guest are not a well-formed message; carries the drop reason
 ├── StoreError           the embedded store cannot be read or written
-│   └── SchemaTooNew     the database was written by a newer nodeplane
+│   └── SchemaTooNewError     the database was written by a newer nodeplane
 ├── GapError             a source cannot replay the changes after a position: take a snapshot
 ├── KernelError          a kernel request failed; carries operation, target and errno
 ├── ListenError          the control socket or the metrics port cannot be opened
@@ -58,7 +58,7 @@ class StoreError(NodeplaneError):
     """The embedded store failed; nothing of the refused transaction is kept."""
 
 
-class SchemaTooNew(StoreError):
+class SchemaTooNewError(StoreError):
     """The database has a schema version that this release does not know."""
 
 

@@ -6,7 +6,7 @@ nothing. Times are Unix seconds, passed in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -117,9 +117,9 @@ class LeaseTable:
             del self._rows[row.port_id, row.address]
         return over
 
-    def forget_port(self, port_id: PortId) -> list[LeaseRow]:
-        """Remove the rows of a deleted port and return them. Cost: one look at every row."""
-        gone = [row for row in self._rows.values() if row.port_id == port_id]
+    def forget_ports(self, port_ids: Collection[PortId]) -> list[LeaseRow]:
+        """Remove the rows of deleted ports and return them. Cost: one look at every row."""
+        gone = [row for row in self._rows.values() if row.port_id in port_ids]
         for row in gone:
             del self._rows[row.port_id, row.address]
         return gone

@@ -22,8 +22,10 @@ from dataplane.rtnetlink_replies import LinkBrief
 LinkChange = Literal["appeared", "changed", "gone", "resync"]
 
 _READ = 64 << 10
+# Chosen: one new device gives some ten notifications within a millisecond or two; they are read together.
+_GATHER_SECONDS = 0.005
 # Chosen: buffers read before the loop gets its turn again; a burst of thousands of devices takes several turns.
-_READS_PER_TURN = 64
+_READS_PER_TURN = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class LinkEvents:
         self._lost = False
         self._closed = False
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(sock.fileno(), self._read)
+        self._timer: asyncio.TimerHandle | None = None
+        self._listen()
 
     @classmethod
     async def open(cls, thread: NamespaceThread) -> LinkEvents:
@@ -113,6 +116,8 @@ class LinkEvents:
         if not self._closed:
             self._closed = True
             self._loop.remove_reader(self._socket.fileno())
+            if self._timer is not None:
+                self._timer.cancel()
             self._socket.close()
             self._wake.set()
 
@@ -130,7 +135,16 @@ class LinkEvents:
                 return events
         raise StopAsyncIteration
 
+    def _listen(self) -> None:
+        self._timer = None
+        self._loop.add_reader(self._socket.fileno(), self._gather)
+
+    def _gather(self) -> None:
+        self._loop.remove_reader(self._socket.fileno())
+        self._timer = self._loop.call_later(_GATHER_SECONDS, self._read)
+
     def _read(self) -> None:
+        self._listen()
         for _ in range(_READS_PER_TURN):
             try:
                 self._watch.feed(self._socket.recv(_READ))

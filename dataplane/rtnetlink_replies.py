@@ -97,8 +97,11 @@ def attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, in
         start += (length + 3) & ~3
 
 
-def offsets(data: bytes, start: int, end: int) -> dict[int, tuple[int, int]]:
-    """Where each attribute's payload is, by type; of a repeated type the last. A whole link has about 50."""
+def offsets(data: bytes, start: int, end: int, until: int = -1) -> dict[int, tuple[int, int]]:
+    """Where each attribute's payload is, by type; of a repeated type the last. The type `until` ends the search.
+
+    A whole link has about 50.
+    """
     found: dict[int, tuple[int, int]] = {}
     unpack, mask = nl.ATTRIBUTE.unpack_from, nl.NLA_TYPE_MASK
     while start + 4 <= end:
@@ -106,7 +109,10 @@ def offsets(data: bytes, start: int, end: int) -> dict[int, tuple[int, int]]:
         stop = start + length
         if length < 4 or stop > end:
             break
-        found[kind & mask] = (start + 4, stop)
+        kind &= mask
+        if kind == until:
+            break
+        found[kind] = (start + 4, stop)
         start = (stop + 3) & ~3
     return found
 
@@ -141,18 +147,10 @@ def link_family(data: bytes, start: int) -> int:
 def decode_brief(data: bytes, start: int, end: int) -> LinkBrief:
     """Decode a link notification as far as the attribute IFLA_MASTER can be."""
     _family, _type, index, flags, _change = nl.IFINFO.unpack_from(data, start)
-    name, mtu, master = "", 0, 0
-    for kind, at, stop in attributes(data, start + nl.IFINFO.size, end):
-        if kind == nl.IFLA_IFNAME:
-            name = data[at:stop].rstrip(b"\0").decode(errors="replace")
-        elif kind == nl.IFLA_MTU:
-            mtu = _u32(data, at)
-        elif kind == nl.IFLA_MASTER:
-            master = _u32(data, at)
-        elif kind == nl.IFLA_CARRIER:
-            # The kernel writes the carrier right after the master: nothing of interest follows.
-            break
-    return LinkBrief(index, name, bool(flags & nl.IFF_UP), mtu, master)
+    # The kernel writes the carrier right after the master: nothing of interest follows.
+    found = offsets(data, start + nl.IFINFO.size, end, until=nl.IFLA_CARRIER)
+    name, mtu = _text(data, found, nl.IFLA_IFNAME), _number(data, found, nl.IFLA_MTU)
+    return LinkBrief(index, name, bool(flags & nl.IFF_UP), mtu, _number(data, found, nl.IFLA_MASTER))
 
 
 def decode_link(data: bytes, start: int, end: int) -> Link:

@@ -67,7 +67,7 @@ class Store:
 
     @classmethod
     async def open(cls, path: Path) -> Store:
-        """Open or create the database and load it. Raises StoreError, SchemaTooNew."""
+        """Open or create the database and load it. Raises StoreError, SchemaTooNewError."""
         loop = asyncio.get_running_loop()
         store = cls(path, loop)
         opened: asyncio.Future[tuple[int, Desired]] = loop.create_future()

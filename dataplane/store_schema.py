@@ -11,7 +11,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from dataplane.errors import SchemaTooNew, StoreError
+from dataplane.errors import SchemaTooNewError, StoreError
 
 APPLICATION_ID = 0x6E706C6E  # "npln": `file` and we recognise the database by it
 
@@ -36,7 +36,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open (or create, readable by its owner only) the database and bring it to the newest schema version.
 
     The connection belongs to the calling thread and is in autocommit mode: transactions are begun explicitly.
-    Raises SchemaTooNew or StoreError.
+    Raises SchemaTooNewError or StoreError.
     """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -79,7 +79,7 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
     if application_id != APPLICATION_ID and (application_id or tables):
         raise StoreError(f"{path} is a database of another program")
     if (version := _version(connection)) > VERSION:
-        raise SchemaTooNew(
+        raise SchemaTooNewError(
             f"{path} has schema version {version}, this release knows {VERSION}: start the newer release again"
         )
 

@@ -135,6 +135,11 @@ class MetadataServer:
         """By network id; not to be changed."""
         return self._listeners
 
+    @property
+    def retired(self) -> Counters:
+        """The counters of all networks that were detached."""
+        return self._retired
+
     def configure(self, settings: Settings) -> None:
         """Use other settings from now on; waiting connections keep their deadlines."""
         self.settings = settings

@@ -72,6 +72,14 @@ class Dhcp4Core:
         port = self._by_id.get(port_id)
         return port.problems if port else ()
 
+    def set_policy(self, policy: Policy) -> None:
+        """Serve by other switches from now on; what is held stays held."""
+        self._policy = self._responder.policy = policy
+        self._hold.configure(policy.hold_seconds, policy.hold_limit)
+        for port in self._by_id.values():
+            port.forget_templates()
+            port.bucket = TokenBucket(policy.rate, policy.burst)
+
     def set_network(self, network: Network, now: float) -> list[Output]:
         """Take the network's new data; all templates are built again when next needed.
 

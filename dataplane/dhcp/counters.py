@@ -63,3 +63,14 @@ class Counters:
     def note(self, what: str, times: int = 1) -> None:
         """Count something of `NOTES`."""
         self.noted[what] = self.noted.get(what, 0) + times
+
+    def add(self, other: Counters) -> None:
+        """Add all counts of `other`."""
+        for own, theirs in (
+            (self.received, other.received),
+            (self.sent, other.sent),
+            (self.dropped, other.dropped),
+            (self.noted, other.noted),
+        ):
+            for key, count in theirs.items():
+                own[key] = own.get(key, 0) + count

@@ -27,6 +27,11 @@ class Hold:
     def __iter__(self) -> Iterator[bytes]:
         return iter(tuple(self._held))
 
+    def configure(self, seconds: float, limit: int) -> None:
+        """Use other limits from now on; what is held already stays."""
+        self._seconds = seconds
+        self._limit = limit
+
     def put(self, mac: bytes, packet: Packet, reason: str, now: float) -> None:
         """Keep a packet; `reason` is what it is counted under if it is never answered."""
         if self._seconds <= 0:

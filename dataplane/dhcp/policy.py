@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from dataplane.dhcp.constants import INFINITE_LEASE, LEASE_SECONDS, MAC_BYTES
+from dataplane.dhcp.constants import INFINITE_LEASE, LEASE_SECONDS, MAC_BYTES, MIN_LEASE_SECONDS
 from dataplane.model import METADATA_IPV4, Ip
 
 # The `dns_domain` that Neutron uses unless it is told otherwise.
@@ -19,6 +19,8 @@ class Policy(msgspec.Struct, frozen=True):
 
     lease_time: int = LEASE_SECONDS
     """Seconds; -1 means for ever. A port's option `lease-time` beats it."""
+    min_lease_time: int = MIN_LEASE_SECONDS
+    """A client that asks for fewer seconds gets these."""
     hold_seconds: float = 8.0
     """How long a packet of an unknown MAC waits for its port. 0: it is dropped at once."""
     hold_limit: int = 256

@@ -68,7 +68,18 @@ class _Variant(NamedTuple):
 class PortTemplate:
     """Replies to one port at one of its addresses."""
 
-    __slots__ = ("_blocks", "_inputs", "_own", "_variants", "address", "ip", "lease_seconds", "mask", "prefix")
+    __slots__ = (
+        "_blocks",
+        "_inputs",
+        "_own",
+        "_shortest",
+        "_variants",
+        "address",
+        "ip",
+        "lease_seconds",
+        "mask",
+        "prefix",
+    )
 
     def __init__(
         self,
@@ -91,6 +102,7 @@ class PortTemplate:
         self._variants: dict[int, _Variant] = {}
         self._blocks: dict[tuple[int, int, int, bytes], bytes] = {}
         lease = self._variant(0).pool.options.get(c.LEASE_TIME)
+        self._shortest = policy.min_lease_time
         self.lease_seconds = policy.lease_seconds if lease is None else int.from_bytes(lease, "big")
         """The configured lease time: the longest that is promised."""
 
@@ -101,11 +113,11 @@ class PortTemplate:
     def lease_for(self, asked: bytes | None) -> int:
         """The lease time of a reply: the configured one, or what the client asks for if that is less.
 
-        The client's wish is raised to `MIN_LEASE_SECONDS` first, as dnsmasq does.
+        The client's wish is raised to `Policy.min_lease_time` first, as dnsmasq does to two minutes.
         """
         if asked is None:
             return self.lease_seconds
-        return min(self.lease_seconds, max(int.from_bytes(asked, "big"), c.MIN_LEASE_SECONDS))
+        return min(self.lease_seconds, max(int.from_bytes(asked, "big"), self._shortest))
 
     def reply(
         self, message: Message, kind: int, *, ciaddr: bytes, lease: int, limit: int, echo: Sequence[Item], relay: bytes

@@ -136,7 +136,7 @@ def test_bad_requests_are_refused(name: str, daemon: lab.Daemon, vm: lab.Vm) -> 
     done = vm.run(sys.executable, "-c", TALK, REQUESTS[name].hex())
     first = done.stdout.split("\r\n")[0].strip()
     assert first in ("", "reset") or first.split()[1][0] in "45", first
-    rejected = {key: value for key, value in daemon.metrics().items() if "metadata_rejected_total" in key and value}
+    rejected = {key: value for key, value in daemon.metrics().items() if "metadata_dropped_total" in key and value}
     assert sum(rejected.values()) == 1, rejected
     assert vm.get("/latest/meta-data/hostname").status == 200
 

@@ -42,11 +42,11 @@ def test_reload_takes_what_can_change_and_names_what_cannot(daemon: lab.Daemon) 
     daemon.config.write_text(text.replace('level = "debug"', 'level = "info"').replace('name = "lab"', 'name = "x"'))
     assert daemon.process is not None
     daemon.process.send_signal(signal.SIGHUP)
-    lab.wait_until(lambda: "config.reloaded" in daemon.log.read_text(), "reloaded")
+    lab.wait_until(lambda: "daemon.reloaded" in daemon.log.read_text(), "reloaded")
     assert "node.name" in daemon.log.read_text()
     daemon.config.write_text(text + "\n[nonsense]\nkey = 1\n")
     daemon.process.send_signal(signal.SIGHUP)
-    lab.wait_until(lambda: "config.refused" in daemon.log.read_text(), "refused")
+    lab.wait_until(lambda: "daemon.reload_refused" in daemon.log.read_text(), "refused")
     assert daemon.cli("status", "--brief").returncode == 0
     daemon.config.write_text(text)
 
@@ -57,7 +57,7 @@ def test_logs_are_json_with_stable_event_names(tmp_path: Path) -> None:
     daemon.clear()
     daemon.stop()
     events = [str(row["event"]) for row in log_events(daemon)]
-    assert "node.ready" in events
+    assert "daemon.ready" in events
     assert "network.ready" in events
     assert all("." in event for event in events)
 

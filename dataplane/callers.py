@@ -1,0 +1,120 @@
+"""Who a metadata caller is, answered from the model: network, MAC and address must all belong to one port."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from dataplane import metadata_view
+from dataplane.desired import Desired
+from dataplane.model import Instance, InstanceId, Ip, Mac, Network, NetworkId, Object, Port, PortId
+from metadata.identity import NO_INSTANCE, Caller, Known, Match, Verdict, identify
+from metadata.tree import InstanceTree
+
+
+class Callers:
+    """`metadata.identity.CallerLookup` over a model that somebody else changes: tell it by `forget`.
+
+    Documents are made when they are first asked for, and kept until something they show changes.
+    """
+
+    def __init__(self, desired: Desired, domain: str) -> None:
+        self._desired = desired
+        self._domain = domain
+        self._known: dict[PortId, Known] = {}
+        self._trees: dict[InstanceId, InstanceTree] = {}
+        self._pair_macs: dict[NetworkId, dict[str, list[Port]]] = {}
+
+    @property
+    def domain(self) -> str:
+        """The domain that is appended to host names."""
+        return self._domain
+
+    @domain.setter
+    def domain(self, domain: str) -> None:
+        self._domain = domain
+        self._known.clear()
+        self._trees.clear()
+
+    def lookup(self, caller: Caller) -> Verdict:
+        """See `CallerLookup`."""
+        found = identify(caller, self)
+        if not isinstance(found, Match):
+            return found
+        port: Port = found.port
+        known = self._known.get(port.id)
+        if known is not None:
+            return known
+        tree = self._tree(port)
+        if tree is None:
+            return NO_INSTANCE
+        return self._known.setdefault(port.id, Known(port.id, tree))
+
+    def forget(self, objects: Iterable[Object]) -> None:
+        """These objects were added, changed or removed: documents that show them are made anew."""
+        for item in objects:
+            if isinstance(item, Instance):
+                self._forget_instance(item.id)
+            elif isinstance(item, Port):
+                self._known.pop(item.id, None)
+                self._pair_macs.pop(item.network_id, None)
+                self._forget_instance(InstanceId(item.device_id))
+            elif isinstance(item, Network):
+                for port in self._desired.ports_of(item.id):
+                    self._forget_instance(InstanceId(port.device_id))
+
+    def clear(self) -> None:
+        """Everything may have changed."""
+        self._known.clear()
+        self._trees.clear()
+        self._pair_macs.clear()
+
+    # metadata.identity.PortIndex
+
+    def by_mac(self, network_id: str, mac: str) -> Port | None:
+        """The port with this MAC, or the only one that may use it by an allowed address pair."""
+        network = NetworkId(network_id)
+        port = self._desired.port_by_mac.get((network, Mac(mac)))
+        if port is not None:
+            return port
+        pairs = self._pair_macs.get(network)
+        if pairs is None:
+            pairs = self._pair_macs[network] = self._find_pair_macs(network)
+        sharers = pairs.get(mac, ())
+        # Two ports that share a MAC (a virtual router's) cannot be told apart: neither is believed.
+        return sharers[0] if len(sharers) == 1 else None
+
+    def by_address(self, network_id: str, address: str) -> Port | None:
+        """The port with this fixed address."""
+        return self._desired.port_by_address.get((NetworkId(network_id), Ip(address)))
+
+    def may_use(self, port: Port, address: str) -> bool:
+        """Whether it is a fixed address of the port, or within one of its allowed address pairs."""
+        if any(fixed.ip_address == address for fixed in port.fixed_ips):
+            return True
+        if not port.allowed_address_pairs:
+            return False
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in ipaddress.ip_network(pair.ip_address) for pair in port.allowed_address_pairs)
+
+    def _find_pair_macs(self, network_id: NetworkId) -> dict[str, list[Port]]:
+        found: dict[str, list[Port]] = {}
+        for port in self._desired.ports_of(network_id):
+            for mac in {pair.mac_address for pair in port.allowed_address_pairs} - {None, port.mac_address}:
+                found.setdefault(str(mac), []).append(port)
+        return found
+
+    def _tree(self, port: Port) -> InstanceTree | None:
+        instance = self._desired.instances.get(InstanceId(port.device_id))
+        if instance is None:
+            return None
+        tree = self._trees.get(instance.id)
+        if tree is None:
+            document = metadata_view.document(self._desired, instance, self._domain)
+            tree = self._trees[instance.id] = InstanceTree(document)
+        return tree
+
+    def _forget_instance(self, instance_id: InstanceId) -> None:
+        if self._trees.pop(instance_id, None) is not None:
+            for port in self._desired.ports_of_instance(instance_id):
+                self._known.pop(port.id, None)

@@ -1,0 +1,180 @@
+"""The daemon, put together: what there is, in which order it starts, and in which order it ends.
+
+Reads as a table of contents. Nothing here decides anything about guests; each line names the part that does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import resource
+import signal
+from pathlib import Path
+
+import uvloop
+
+import fastpath
+from dataplane import __version__
+from dataplane import config as configuration
+from dataplane import log as logs
+from dataplane.backend import NodeBackend
+from dataplane.callers import Callers
+from dataplane.config import Config
+from dataplane.control import ControlServer
+from dataplane.desired import Desired
+from dataplane.dhcp.policy import Policy
+from dataplane.errors import ConfigError
+from dataplane.heartbeat import Heartbeat
+from dataplane.kernel import Kernel
+from dataplane.lease_book import LeaseBook
+from dataplane.metrics import Metrics
+from dataplane.node import Node
+from dataplane.readings import Readings
+from dataplane.sdnotify import Notifier
+from dataplane.store import Store
+from metadata.server import MetadataServer
+from metadata.settings import Settings
+
+log = logging.getLogger("nodeplane.daemon")
+
+STORE_FILE = "nodeplane.db"
+
+
+def run(config: Config, path: str) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status. `path` is read again at SIGHUP.
+
+    Raises NodeplaneError when the daemon cannot start.
+    """
+    logs.configure(config.log)
+    _raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_Daemon(config, path).run())
+
+
+class _Daemon:
+    """The parts that live as long as the process, and the signals that concern them."""
+
+    def __init__(self, config: Config, path: str) -> None:
+        self._config = config
+        self._path = path
+        self._notifier = Notifier()
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> int:
+        """Start everything, serve, end everything."""
+        log.info("daemon.starting", extra={"fields": {
+            "version": __version__, "node": self._config.node_name, "config": self._path}})  # fmt: skip
+        metrics = Metrics(self._config.metrics.per_network, fastpath.LEVEL)
+        heartbeat = Heartbeat(metrics.histogram("nodeplane_event_loop_lag_seconds"), self._notifier)
+        async with contextlib.AsyncExitStack() as stack:
+            store = await Store.open(Path(self._config.node.state_dir) / STORE_FILE)
+            stack.push_async_callback(store.close)
+            kernel = await Kernel.open()
+            stack.push_async_callback(kernel.close)
+            leases = LeaseBook(store, await store.load_leases())
+            desired = Desired()
+            self._callers = Callers(desired, self._config.metadata.dhcp_domain)
+            self._metadata = MetadataServer(self._callers, _settings(self._config))
+            stack.callback(self._metadata.close)
+            self._node = Node(
+                self._config.node_name, store, kernel, self._metadata, self._callers, desired, leases, metrics,
+                _policy(self._config), self._config.node.coalesce_ms / 1000,
+            )  # fmt: skip
+            metrics.add_reader(Readings(store, self._node, leases, self._metadata).read)
+            backend = NodeBackend(store, self._node, leases, self._metadata, heartbeat)
+            control = ControlServer(backend, self._config, metrics)
+            await control.start()
+            stack.push_async_callback(control.close)
+            return await self._serve(heartbeat)
+
+    async def _serve(self, heartbeat: Heartbeat) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        pulse = asyncio.create_task(heartbeat.run(), name="heartbeat")
+        await self._node.start()
+        # What is here now stays: the collector need not look at it again, and pauses stay short.
+        gc.collect()
+        gc.freeze()
+        work = asyncio.create_task(self._node.run(), name="node")
+        stop = asyncio.create_task(self._stopping.wait(), name="stop")
+        networks = len(self._node.networks)
+        log.info("daemon.ready", extra={"fields": {"networks": networks, "position": self._node.applied}})
+        self._notifier.ready(f"{networks} networks")
+        await asyncio.wait([work, stop, pulse], return_when=asyncio.FIRST_COMPLETED)
+        failed = _failure(work) or _failure(pulse)
+        log.info("daemon.stopping", extra={"fields": {"on_stop": self._config.node.on_stop}})
+        self._notifier.stopping()
+        for task in (work, stop, pulse):
+            task.cancel()
+        await asyncio.gather(work, stop, pulse, return_exceptions=True)
+        if failed is not None:
+            log.error("daemon.task_failed", extra={"fields": {"error": repr(failed)}}, exc_info=failed)
+            await self._node.stop(teardown=False)
+            return 1
+        await self._node.stop(teardown=self._config.node.on_stop == "teardown")
+        log.info("daemon.stopped", extra={"fields": {}})
+        return 0
+
+    def _reload(self) -> None:
+        """SIGHUP: take over what can change while running, and name what cannot."""
+        self._notifier.reloading()
+        try:
+            new = configuration.load(self._path)
+        except ConfigError as error:
+            log.error("daemon.reload_refused", extra={"fields": {"error": str(error)}})
+        else:
+            changed = configuration.changed(self._config, new)
+            self._take_over(new)
+            log.info("daemon.reloaded", extra={"fields": {"changed": [key.path for key in changed]}})
+            if waiting := [key.path for key in changed if not key.reload]:
+                log.warning("daemon.restart_needed", extra={"fields": {"keys": waiting}})
+        self._notifier.ready()
+
+    def _take_over(self, new: Config) -> None:
+        logs.configure(new.log)
+        self._node.set_policy(_policy(new))
+        self._node.reconciler.coalesce_seconds = new.node.coalesce_ms / 1000
+        self._metadata.configure(_settings(new))
+        self._callers.domain = new.metadata.dhcp_domain
+        self._config = new
+
+
+def _policy(config: Config) -> Policy:
+    dhcp = config.dhcp
+    return Policy(
+        lease_time=dhcp.lease_time,
+        min_lease_time=dhcp.min_lease_time,
+        hold_seconds=dhcp.hold_seconds,
+        hold_limit=dhcp.held_per_network,
+        rate=dhcp.rate,
+        burst=dhcp.burst,
+        rapid_commit=dhcp.rapid_commit,
+    )
+
+
+def _settings(config: Config) -> Settings:
+    metadata = config.metadata
+    return Settings(
+        hold_seconds=metadata.hold_seconds,
+        retry_after=metadata.retry_after,
+        connections_per_network=metadata.connections_per_network,
+        header_bytes=metadata.header_bytes,
+        body_bytes=metadata.body_bytes,
+        header_timeout=metadata.header_timeout,
+        idle_timeout=metadata.idle_timeout,
+    )
+
+
+def _failure(task: asyncio.Task[None]) -> BaseException | None:
+    return task.exception() if task.done() and not task.cancelled() else None
+
+
+def _raise_descriptor_limit() -> None:
+    """Three sockets a network and one a connection: take all that we may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
