@@ -55,9 +55,11 @@ need_packages() {
     install="apt-get install -y --no-install-recommends $missing"
     say "Debian packages missing: $missing"
     has apt-get || die "install what these packages give, by this system's own means"
-    # shellcheck disable=SC2086 # the list is words
-    if as_root apt-get update -q >&2 < /dev/null &&
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing >&2 < /dev/null
+    quiet="-qq -o Dpkg::Use-Pty=0"
+    # shellcheck disable=SC2086 # both are lists of words
+    if as_root apt-get update $quiet > /dev/null < /dev/null &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install $quiet -y --no-install-recommends $missing \
+            > /dev/null < /dev/null
     then
         missing=$(missing_packages "$1" | tr '\n' ' ')
         [ -z "$missing" ] || die "still missing after the installation: $missing"
@@ -66,22 +68,23 @@ need_packages() {
     fi
 }
 
-# unpack_package NAME: put the files of a Debian package below .cache/ without installing it; fails quietly.
-# For packages that would start services on the host.
-unpack_package() {
+# unpack_packages NAME...: put the files of Debian packages below .cache/, in a folder named after the first, without
+# installing them; fails quietly. For packages that would start services on the host.
+unpack_packages() {
     [ ! -d ".cache/$1" ] || return 0
     has apt-get && has dpkg-deb || return 1
     part=.cache/$1.$$
     mkdir -p "$part/deb"
-    if (
-        cd "$part/deb"
+    status=0
+    (
+        cd "$part/deb" || exit
         # Without the sandbox: its user may not write here.
-        fetch() { apt-get -q -o APT::Sandbox::User= download "$1"; }
-        fetch "$1" || { as_root apt-get update -q && fetch "$1"; }
-    ) > "$part/log" 2>&1 < /dev/null && dpkg-deb -x "$part"/deb/*.deb "$part/root" && mv "$part/root" ".cache/$1"; then
-        rm -rf "$part"
-    else
-        rm -rf "$part"
-        return 1
-    fi
+        fetch() { apt-get -q -o APT::Sandbox::User= download "$@"; }
+        fetch "$@" || { as_root apt-get update -q && fetch "$@"; } || exit
+        for package in *.deb; do
+            dpkg-deb -x "$package" ../root || exit
+        done
+    ) > "$part/log" 2>&1 < /dev/null && mv "$part/root" ".cache/$1" || status=1
+    rm -rf "$part"
+    return $status
 }
