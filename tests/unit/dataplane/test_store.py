@@ -145,6 +145,29 @@ async def test_transactions_that_wait_together_share_a_commit(store: Store) -> N
 
 
 @pytest.mark.asyncio
+async def test_nothing_is_acknowledged_before_its_commit(store: Store) -> None:
+    committing, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def trace(sql: str) -> None:
+        if sql == "COMMIT":  # called before the statement is carried out
+            loop.call_soon_threadsafe(committing.set)
+            go_on.wait(10)
+
+    await store._ask(lambda c: c.set_trace_callback(trace))
+    waiting = asyncio.ensure_future(store.apply(state([network("blue")])))
+    following = asyncio.ensure_future(anext(store.changes(0)))
+    await committing.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    assert not following.done()
+    assert (await store.snapshot())[0] == 0
+    go_on.set()
+    assert (await waiting).position == (await following).position == 1
+
+
+@pytest.mark.asyncio
 async def test_an_unchanged_apply_waits_for_what_it_rests_on(store: Store) -> None:
     go_on = block(store)
     document = state([network("blue")])
@@ -188,6 +211,33 @@ async def test_a_full_disk_refuses_and_takes_back(store: Store) -> None:
     again = await reopen(store)
     assert sorted(again.desired.ports) == ["p1", "p3"]
     assert len(again.desired.instances) == 1
+    await again.close()
+
+
+@pytest.mark.asyncio
+async def test_what_was_staged_on_a_refused_transaction_is_refused_too(store: Store) -> None:
+    await store.apply(state([network("blue")]))
+    began, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def trace(sql: str) -> None:
+        if sql == "BEGIN IMMEDIATE":
+            loop.call_soon_threadsafe(began.set)
+            go_on.wait(10)
+
+    await store._ask(lambda c: c.execute("PRAGMA query_only = ON").fetchall())
+    await store._ask(lambda c: c.set_trace_callback(trace))
+    first = asyncio.ensure_future(store.apply(state(ports=[port("p1", 5)])))
+    await began.wait()  # the first commit can no more be joined
+    store._writer.submit(Question(lambda c: c.execute("PRAGMA query_only = OFF").fetchall(), lambda r, e: None))
+    second = asyncio.ensure_future(store.apply(state(ports=[port("p1", 6)])))
+    await asyncio.sleep(0)
+    go_on.set()
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(result) for result in results] == [StoreError, StoreError]
+    assert (await store.apply(state(ports=[port("p2", 7)]))).position == 2
+    again = await reopen(store)
+    assert list(again.desired.ports) == ["p2"]
     await again.close()
 
 
