@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -40,7 +41,6 @@ class Row:
     lease_seconds: float
     instance: str
     hostname: str
-    user_data: str
     metadata_seconds: float
     mistakes: tuple[str, ...]
 
@@ -66,19 +66,19 @@ def boot(vm: Vm, tenant: str, port: dict[str, Any], instance: dict[str, Any], di
     user_data = vm.get("/openstack/latest/user_data")
     expect("user data", user_data.body, instance["user_data"])
     return Row(tenant, vm.device, f"{lease.address}/{lease.variables.get('mask', '?')}", lease.seconds,
-               document.get("uuid", "-"), document.get("hostname", "-"), user_data.body.strip().splitlines()[-1],
-               meta.seconds, tuple(mistakes))  # fmt: skip
+               document.get("uuid", "-"), document.get("hostname", "-"), meta.seconds, tuple(mistakes))  # fmt: skip
 
 
 def table(rows: list[Row]) -> Table:
     """Who got which lease and whose metadata, with the times."""
-    shown = Table(title="two tenants, one address, one MAC, one process", title_justify="left")
-    for heading in ("tenant", "device", "lease", "DHCP ms", "instance", "hostname", "user data", "metadata ms", ""):
-        shown.add_column(heading, justify="right" if heading.endswith("ms") else "left", overflow="fold")
+    title = "Two tenants with the same range, address and MAC (times: udhcpc, curl)"
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("VM", "lease", "ms", "instance", "host name", "ms", "metadata"):
+        shown.add_column(heading, justify="right" if heading == "ms" else "left", no_wrap=True)
     for row in rows:
         verdict = "[red]WRONG" if row.mistakes else "[green]its own"
-        shown.add_row(row.tenant, row.device, row.lease, f"{row.lease_seconds * 1e3:.0f}", row.instance, row.hostname,
-                      row.user_data, f"{row.metadata_seconds * 1e3:.1f}", verdict)  # fmt: skip
+        shown.add_row(row.tenant, row.lease, f"{row.lease_seconds * 1e3:.0f}", row.instance[:8], row.hostname,
+                      f"{row.metadata_seconds * 1e3:.1f}", verdict)  # fmt: skip
     return shown
 
 
