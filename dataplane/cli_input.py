@@ -13,6 +13,15 @@ from typing import Any, NoReturn
 
 from dataplane.errors import DocumentError, Mistake
 
+SCALARS = {
+    "null": re.compile(r"~|null|Null|NULL|"),
+    "bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
+    "int": re.compile(r"[-+]?(0|[1-9][0-9]*)"),
+    "float": re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"),
+    "merge": re.compile(r"<<"),
+}
+"""What unquoted text is not text, by YAML type: the core rules without infinities, octal and hexadecimal numbers."""
+
 
 def read(name: str) -> Any:
     """Plain data of the file `name`, or of standard input for `-`.
@@ -79,14 +88,8 @@ def _yaml(text: str, name: str) -> Any:
             made: dict[Any, Any] = super().construct_mapping(node, deep)
             return made
 
-    for tag, pattern, first in (
-        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-        ("bool", "true|True|TRUE|false|False|FALSE", list("tTfF")),
-        ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
-        ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-        ("merge", "<<", ["<"]),
-    ):
-        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), first)
+    for tag, rule in SCALARS.items():
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"(?:{rule.pattern})$"), None)
     try:
         documents = [document for document in yaml.load_all(text, Loader) if document is not None]
     except yaml.MarkedYAMLError as error:

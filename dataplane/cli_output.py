@@ -10,6 +10,9 @@ from typing import Any, NamedTuple, TextIO
 
 Row = Mapping[str, Any]
 
+UNLIMITED = 10_000
+"""Columns of a terminal that fits every table."""
+
 
 class Column(NamedTuple):
     """A column of a table: its heading and how a cell is made of an object."""
@@ -111,11 +114,13 @@ def write_yaml(kind: str, rows: Sequence[Row]) -> None:
     """A document on standard output that `nodeplane apply -f -` takes back."""
     import yaml
 
+    from dataplane.cli_input import SCALARS
+
     class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
         """Safe dumping with text of several lines as a block."""
 
     def text(dumper: Any, value: str) -> Any:
-        style = "|" if "\n" in value.rstrip("\n") or len(value) > 100 else None
+        style = "|" if "\n" in value else "'" if any(rule.fullmatch(value) for rule in SCALARS.values()) else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
@@ -147,9 +152,12 @@ def _ruled(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=True)
     for row in cells:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console = Console()
+    # A narrow terminal wraps lines; an id that is cut short would be of no use.
+    wanted = console.measure(table, options=console.options.update(max_width=UNLIMITED)).maximum
+    Console(width=max(console.width, wanted), height=console.height).print(table)

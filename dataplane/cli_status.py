@@ -149,11 +149,11 @@ def _networks(rows: Sequence[NetworkStatus]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    table.add_column("network", max_width=24, no_wrap=True)
-    table.add_column("id", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("network", max_width=32, no_wrap=True)
+    table.add_column("id", no_wrap=True, min_width=max(len(printable(network.id)) for network in rows))
     table.add_column("state", no_wrap=True)
-    for heading in ("ports", "vni", "mtu"):
+    for heading in ("ports", "vni"):
         table.add_column(heading, justify="right", no_wrap=True)
     for network in rows:
         name = Text(printable(network.name) or "-")
@@ -163,7 +163,6 @@ def _networks(rows: Sequence[NetworkStatus]) -> RenderableType:
             Text(network.state, COLOURS[network.state]),
             Text(f"{network.plugged}/{network.ports}", "" if network.plugged == network.ports else "yellow"),
             Text("-" if network.vni is None else str(network.vni)),
-            Text(str(network.mtu)),
         )
     return table
 
