@@ -1,8 +1,7 @@
-"""One guest's TCP connection: reads requests, asks who the caller is, writes answers.
+"""One guest's connection: takes requests, asks who the caller is, gives answers.
 
-It works on the socket itself, not on an asyncio transport: most guests open a connection for one request, and with
-TCP_DEFER_ACCEPT that request is there when the connection is accepted. Such a connection is read, answered and closed
-without the event loop ever hearing of it. Only one that has to wait for something registers with the loop.
+The caller is looked up for every request, so a kept connection does not outlive its port. A request of an unknown
+caller is held: the connection waits, without being read, until `recheck` finds the port or the time is over.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from enum import IntEnum
-from functools import partial
 from typing import TYPE_CHECKING
 
 from metadata import events
-from metadata.http1 import READ_BYTES, STATUS_OF_REASON, Request, RequestReader
+from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
 from metadata.identity import Caller, Known, Refused, Unknown, peer_address, syn_source
 from metadata.responses import Response, error
+from metadata.stream import State, Stream
 
 if TYPE_CHECKING:
     from metadata.server import Listener
@@ -26,113 +24,44 @@ if TYPE_CHECKING:
 # linux/tcp.h; not in the socket module.
 TCP_SAVED_SYN = 28
 _SAVED_SYN_BYTES = 256
-"""Ethernet, IPv6 and TCP headers with all options are 134 bytes; the rest is room for IPv6 extension headers."""
-
-LINGER_BYTES = 1 << 20
+"""Ethernet, IPv6 and TCP headers with all options are 114 bytes; the rest is room for IPv6 extension headers."""
 
 _FORBIDDEN = error(403)
 _FAILED = error(500)
 _REFUSALS = {reason: error(status) for reason, status in STATUS_OF_REASON.items()}
 
 
-class State(IntEnum):
-    """What a connection is waiting for."""
+class Connection(Stream):
+    """Made by its listener, which then calls `readable`."""
 
-    READING = 0
-    """The next bytes of a request."""
-    HELD = 1
-    """Its caller to become known."""
-    WRITING = 2
-    """The guest to take the rest of an answer."""
-    LINGERING = 3
-    """The guest to end, after an error answer."""
-    CLOSED = 4
-
-
-class Connection:
-    """See the module. Made by its listener, which then calls `readable`."""
-
-    __slots__ = (
-        "_fd",
-        "_held",
-        "_lingered",
-        "_listener",
-        "_out",
-        "_reader",
-        "_registered",
-        "_served",
-        "_sock",
-        "_stay",
-        "_timing",
-        "_watching",
-        "caller",
-        "deadline",
-        "state",
-    )
+    __slots__ = ("_held", "_reader", "_served", "_timing", "caller")
 
     def __init__(self, listener: Listener, sock: socket.socket, address: str) -> None:
-        self._listener = listener
-        self._sock = sock
-        self._fd = -1
+        super().__init__(listener, sock)
+        self.caller = Caller(listener.network_id, _source_mac(sock), peer_address(address))
         self._reader: RequestReader | None = None
         self._held: Request | None = None
-        self._out: memoryview | None = None
-        self._stay = True
         self._served = False
         self._timing = False
-        self._registered = False
-        self._watching = False
-        self._lingered = 0
-        self.state = State.READING
-        self.deadline = 0.0
-        self.caller = Caller(listener.network_id, _source_mac(sock), peer_address(address))
+        """The deadline is that of a request which has begun."""
 
-    # Events of the loop and of the listener.
-
-    def readable(self) -> None:
-        """Bytes, the end of the stream or an error may be there."""
+    def received(self, data: bytes) -> None:
+        """See `Stream`."""
         try:
-            data = self._sock.recv(READ_BYTES)
-        except (BlockingIOError, InterruptedError):
-            self._await_bytes()
-            return
-        except OSError:
-            self._lost()
-            return
-        if not data:
-            self._lost()
-        elif self.state is State.LINGERING:
-            self._lingered += len(data)
-            if self._lingered > LINGER_BYTES:
-                self.close()
-        else:
-            try:
-                self._received(data)
-            except Exception as failure:
-                self._failed(failure)
+            self._take(data)
+            self._go_on()
+        except Exception as failure:
+            self._failed(failure)
 
-    def writable(self) -> None:
-        """The guest took some of the answer."""
-        assert self._out is not None
-        try:
-            sent = self._sock.send(self._out)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            self._lost()
-            return
-        self._out = self._out[sent:]
-        if self._out:
-            return
-        listener = self._listener
-        listener.loop.remove_writer(self._fd)
-        self._out = None
-        self.state = State.READING
-        if self._stay:
-            self.deadline = listener.loop.time() + listener.server.settings.idle_timeout
-            self._guarded(self._continue)
-        else:
-            self.close()
+    def resumed(self) -> None:
+        """See `Stream`."""
+        self._guarded(self._go_on)
+
+    def lost(self) -> None:
+        """See `Stream`."""
+        if self.state is not State.LINGERING and (self._begun or self.writing):
+            self.listener.counters.drop("disconnected")
+        self.close()
 
     def recheck(self) -> None:
         """Look a held caller up again; the answer goes out if it is known now."""
@@ -140,118 +69,105 @@ class Connection:
             self._guarded(self._look_again)
 
     def expire(self) -> None:
-        """`deadline` has passed."""
-        listener = self._listener
+        """See `Stream`."""
         if self.state is State.HELD:
-            self._guarded(partial(self._release, None))
-        elif self.state is State.WRITING:
-            listener.counters.drop("slow_reader")
-            self.close()
-        elif self.state is State.READING and self._reader is not None and self._reader.partial:
+            self._guarded(self._give_up)
+        elif self.state is State.READING and self._begun:
             self._refuse("slow_request")
         else:
-            if self.state is State.READING:
-                listener.counters.drop("idle")
+            if self.state is State.WRITING:
+                self.listener.counters.drop("slow_reader")
+            elif self.state is State.READING:
+                self.listener.counters.drop("idle")
             self.close()
 
+    def await_bytes(self) -> None:
+        """See `Stream`; sets until when the bytes are waited for."""
+        settings = self.listener.server.settings
+        begun = self._begun
+        if begun and not self._timing:
+            self._timing = True
+            self.register(settings.header_timeout)
+        elif not self.registered:
+            self.register(settings.idle_timeout if self._served else settings.header_timeout)
+        self.watch()
+
     def close(self) -> None:
-        """End the connection; may be called again."""
-        if self.state is State.CLOSED:
-            return
-        listener = self._listener
-        if self._registered:
-            if self.state is State.WRITING:
-                listener.loop.remove_writer(self._fd)
-            self._unwatch()
-            listener.forget(self)
-        self.state = State.CLOSED
+        """See `Stream`."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        self._held = self._out = None
-        self._sock.close()
+        self._held = None
+        if self.state is State.HELD:
+            self.listener.held.pop(self, None)
+        super().close()
 
-    # Requests.
+    @property
+    def _begun(self) -> bool:
+        """Whether a request has begun and is not complete."""
+        return self._reader is not None and self._reader.partial
 
-    def _received(self, data: bytes) -> None:
-        memo = self._listener.server.memo
+    def _take(self, data: bytes) -> None:
+        """Bytes to requests; one that is known by its bytes is answered here, without the parser."""
+        memo = self.listener.server.memo
         reader = self._reader
         fresh = reader is None or reader.clean
         request = memo.get(data) if fresh else None
         if request is not None:
             self._answer(request)
-        else:
-            if reader is None:
-                reader = self._reader = RequestReader(self._listener.server.settings)
-            reader.feed(data)
-            if fresh:
-                memo.learn(data, reader)
-        self._continue()
+            return
+        if reader is None:
+            reader = self._reader = RequestReader(self.listener.server.settings)
+        reader.feed(data)
+        if fresh:
+            memo.learn(data, reader)
 
-    def _continue(self) -> None:
+    def _go_on(self) -> None:
         """Answer what was read, until something has to be waited for."""
-        reader = self._reader
         while self.state is State.READING:
+            reader = self._reader
             if reader is not None and reader.requests:
                 self._answer(reader.requests.popleft())
             elif reader is not None and reader.refusal:
                 self._refuse(reader.refusal)
             else:
-                self._await_bytes()
+                self.await_bytes()
                 return
 
     def _answer(self, request: Request) -> None:
-        server = self._listener.server
+        server = self.listener.server
+        observe = server.observe
+        started = time.perf_counter() if observe is not None else 0.0
         verdict = server.lookup.lookup(self.caller)
         if isinstance(verdict, Unknown):
             self._hold(request, verdict)
-        else:
-            self._reply(request, verdict)
+            return
+        self._reply(request, verdict)
+        if observe is not None:
+            observe(time.perf_counter() - started)
 
     def _reply(self, request: Request, verdict: Known | Refused) -> None:
         if isinstance(verdict, Known):
             response = verdict.tree.answer(request.method, request.target, time.time(), request.body)
         else:
-            self._listener.counters.lookup_failed(verdict.reason)
-            self._listener.server.note("metadata.refused_caller", **self._fields(), reason=verdict.reason)
+            self.listener.counters.lookup_failed(verdict.reason)
+            self.listener.server.note("metadata.refused_caller", **self._fields(), reason=verdict.reason)
             response = _FORBIDDEN
         self._respond(request, response)
 
     def _respond(self, request: Request, response: Response) -> None:
-        listener = self._listener
-        server = listener.server
-        listener.counters.request(response.label)
+        server = self.listener.server
+        self.listener.counters.request(response.label)
         stay = request.keep_alive
         data = response.encode(server.ending(stay), request.method == "HEAD")
         if server.access is not None:
             server.access(self.caller, request, response)
         self._served = True
         self._timing = False
-        self._write(data, stay)
-
-    def _write(self, data: bytes, stay: bool) -> None:
-        try:
-            sent = self._sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            self._lost()
-            return
-        if sent == len(data):
-            if not stay:
-                self.close()
-            elif self._registered:
-                self.deadline = self._listener.loop.time() + self._listener.server.settings.idle_timeout
-            return
-        self._out = memoryview(data)[sent:]
-        self._stay = stay
-        self._register(self._listener.server.settings.write_timeout)
-        self.state = State.WRITING
-        self._unwatch()
-        self._listener.loop.add_writer(self._fd, self.writable)
+        self.write(data, stay)
 
     def _hold(self, request: Request, verdict: Unknown) -> None:
-        listener = self._listener
+        listener = self.listener
         server = listener.server
         listener.counters.lookup_failed(verdict.reason)
         server.note("metadata.unknown_caller", **self._fields(), reason=verdict.reason)
@@ -259,29 +175,34 @@ class Connection:
             listener.counters.drop("too_many_held")
             self._respond(request, server.unavailable)
             return
-        self._register(server.settings.hold_seconds)
+        self.register(server.settings.hold_seconds)
         self.state = State.HELD
         self._held = request
         listener.held[self] = None
-        self._unwatch()
+        self.unwatch()
 
-    def _release(self, verdict: Known | Refused | None) -> None:
-        """Answer the held request; None: its caller stayed unknown."""
+    def _look_again(self) -> None:
+        verdict = self.listener.server.lookup.lookup(self.caller)
+        if not isinstance(verdict, Unknown):
+            self._reply(self._release(), verdict)
+            self._go_on()
+
+    def _give_up(self) -> None:
+        self._respond(self._release(), self.listener.server.unavailable)
+        self._go_on()
+
+    def _release(self) -> Request:
         request = self._held
         assert request is not None
         self._held = None
-        self._listener.held.pop(self, None)
+        self.listener.held.pop(self, None)
         self.state = State.READING
-        if verdict is None:
-            self._respond(request, self._listener.server.unavailable)
-        else:
-            self._reply(request, verdict)
-        self._continue()
+        return request
 
-    def _look_again(self) -> None:
-        verdict = self._listener.server.lookup.lookup(self.caller)
-        if not isinstance(verdict, Unknown):
-            self._release(verdict)
+    def _refuse(self, reason: str) -> None:
+        """Answer a request that is not understood, and end."""
+        self.listener.counters.drop(reason)
+        self._end(_REFUSALS[reason])
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Run a step that calls code of others; a mistake there is this guest's 500 and nobody else's trouble."""
@@ -290,77 +211,18 @@ class Connection:
         except Exception as failure:
             self._failed(failure)
 
-    # Ends and waits.
-
-    def _await_bytes(self) -> None:
-        """Let the loop say when there is more to read, and set until when it is waited for."""
-        if self.state is not State.READING:
-            return
-        listener = self._listener
-        settings = listener.server.settings
-        begun = self._reader is not None and self._reader.partial
-        if not self._registered:
-            self._register(settings.idle_timeout if self._served and not begun else settings.header_timeout)
-            self._timing = begun
-        elif begun and not self._timing:
-            self.deadline = listener.loop.time() + settings.header_timeout
-            self._timing = True
-        self._watch()
-
-    def _watch(self) -> None:
-        if not self._watching:
-            self._watching = True
-            self._listener.loop.add_reader(self._fd, self.readable)
-
-    def _unwatch(self) -> None:
-        if self._watching:
-            self._watching = False
-            self._listener.loop.remove_reader(self._fd)
-
-    def _register(self, seconds: float) -> None:
-        listener = self._listener
-        if not self._registered:
-            self._registered = True
-            self._fd = self._sock.fileno()
-            listener.remember(self)
-        self.deadline = listener.loop.time() + seconds
-
-    def _refuse(self, reason: str) -> None:
-        """Answer a request that is not understood, and end."""
-        listener = self._listener
-        listener.counters.drop(reason)
-        self._end(_REFUSALS[reason].encode(listener.server.ending(False)))
-
     def _failed(self, failure: Exception) -> None:
         """The guest gets 500, the operator the traceback."""
         events.log.error("metadata.request_failed", exc_info=failure, extra={"fields": self._fields()})
-        self._listener.counters.request(_FAILED.label)
-        if self.state is State.WRITING:
-            self.close()  # half an answer is out already
-        elif self.state is not State.CLOSED:
-            self._end(_FAILED.encode(self._listener.server.ending(False)))
+        self.listener.counters.request(_FAILED.label)
+        self.listener.held.pop(self, None)
+        if self.state is not State.CLOSED:
+            self._end(_FAILED)
 
-    def _end(self, data: bytes) -> None:
-        """Write a last answer and read on for a moment: a socket closed with unread bytes resets the connection, and
-        the guest would lose the answer."""
+    def _end(self, response: Response) -> None:
         if self._reader is not None:
             self._reader.requests.clear()
-        try:
-            self._sock.send(data)
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.close()
-            return
-        self._register(self._listener.server.settings.linger_seconds)
-        self.state = State.LINGERING
-        self._watch()
-
-    def _lost(self) -> None:
-        """The guest closed or reset the connection."""
-        begun = self._reader is not None and self._reader.partial
-        if self.state is not State.LINGERING and (begun or self._out is not None):
-            self._listener.counters.drop("disconnected")
-        self.close()
+        self.end(response.encode(self.listener.server.ending(False)))
 
     def _fields(self) -> dict[str, object]:
         caller = self.caller

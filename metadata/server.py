@@ -22,6 +22,7 @@ from metadata.http1 import READ_BYTES, Request, RequestMemo
 from metadata.identity import Caller, CallerLookup
 from metadata.responses import Response, ending, error
 from metadata.settings import Settings
+from metadata.stream import Stream
 
 ACCEPTS_AT_ONCE = 64
 """Connections taken from one listener before the others have their turn."""
@@ -67,15 +68,14 @@ class Listener:
             sock.close()
         self._sockets = ()
 
-    def remember(self, connection: Connection) -> None:
+    def remember(self, connection: Stream) -> None:
         """The connection has to wait for something."""
         self.connections += 1
         self.server.remember(connection, self)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Stream) -> None:
         """The connection is closing."""
         self.connections -= 1
-        self.held.pop(connection, None)
         self.server.forget(connection)
 
     def _accept(self, listening: socket.socket) -> None:
@@ -110,23 +110,29 @@ class MetadataServer:
     """Serves every attached network; all methods are called on the event loop.
 
     `lookup` says who a caller is. `access` is called for every answered request, instead of the access log that the
-    server writes at debug level.
+    server writes at debug level. `observe` gets the seconds that each answer took, from the complete request to the
+    written answer, without those that were held.
     """
 
     def __init__(
-        self, lookup: CallerLookup, settings: Settings | None = None, access: AccessHook | None = None
+        self,
+        lookup: CallerLookup,
+        settings: Settings | None = None,
+        access: AccessHook | None = None,
+        observe: Callable[[float], None] | None = None,
     ) -> None:
         self.lookup = lookup
         self.settings = settings or Settings()
         self.memo = RequestMemo()
         self.access = access
+        self.observe = observe
         self.unavailable = _unavailable(self.settings)
         self._second_ends = 0.0
         self._endings = (b"", b"")
         self._own_access = access is None
         self._notes_left = 0
         self._listeners: dict[str, Listener] = {}
-        self._waiting: dict[Connection, Listener] = {}
+        self._waiting: dict[Stream, Listener] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._retired = Counters()
 
@@ -188,13 +194,13 @@ class MetadataServer:
 
     # For listeners and connections.
 
-    def remember(self, connection: Connection, listener: Listener) -> None:
+    def remember(self, connection: Stream, listener: Listener) -> None:
         """Watch the connection's deadline."""
         self._waiting[connection] = listener
         if self._sweep is None:
             self._sweep = listener.loop.call_later(self.settings.sweep_seconds, self._expire, listener.loop)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Stream) -> None:
         """No longer watch it."""
         self._waiting.pop(connection, None)
 

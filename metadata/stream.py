@@ -1,0 +1,220 @@
+"""The byte side of a guest's connection: reads, writes, waits, ends.
+
+It works on the socket itself, not on an asyncio transport: most guests open a connection for one request, and with
+TCP_DEFER_ACCEPT that request is there when the connection is accepted. Such a connection is read, answered and closed
+without the event loop ever hearing of it. Only one that has to wait for something registers with the loop.
+"""
+
+from __future__ import annotations
+
+import socket
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from metadata.http1 import READ_BYTES
+
+if TYPE_CHECKING:
+    from metadata.server import Listener
+
+LINGER_BYTES = 1 << 20
+"""What a guest may still send after an error answer before the connection is cut."""
+
+
+class State(IntEnum):
+    """What a connection is waiting for."""
+
+    READING = 0
+    """The next bytes of a request."""
+    HELD = 1
+    """Its caller to become known."""
+    WRITING = 2
+    """The guest to take the rest of an answer."""
+    LINGERING = 3
+    """The guest to end, after an error answer."""
+    CLOSED = 4
+
+
+class Stream:
+    """One accepted socket; what to do with the bytes is the subclass's."""
+
+    __slots__ = (
+        "_fd",
+        "_lingered",
+        "_out",
+        "_registered",
+        "_sock",
+        "_stay",
+        "_watching",
+        "deadline",
+        "listener",
+        "state",
+    )
+
+    def __init__(self, listener: Listener, sock: socket.socket) -> None:
+        self.listener = listener
+        self.state = State.READING
+        self.deadline = 0.0
+        """Of the loop's clock; the server calls `expire` after it. Holds once the stream is registered."""
+        self._sock = sock
+        self._fd = -1
+        self._out: memoryview | None = None
+        self._stay = True
+        self._registered = False
+        self._watching = False
+        self._lingered = 0
+
+    # For the subclass to say.
+
+    def received(self, data: bytes) -> None:
+        """Bytes came in; does not raise."""
+        raise NotImplementedError
+
+    def resumed(self) -> None:
+        """An answer that had to wait is written whole and the connection stays; does not raise."""
+        raise NotImplementedError
+
+    def lost(self) -> None:
+        """The guest closed or reset the connection."""
+        raise NotImplementedError
+
+    # Called by the loop, and once by the listener.
+
+    def readable(self) -> None:
+        """Bytes, the end of the stream or an error may be there."""
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            data = None
+        except OSError:
+            data = b""
+        if data:
+            if self.state is State.LINGERING:
+                self._drop(data)
+            else:
+                self.received(data)
+        elif data is None:
+            self.await_bytes()
+        else:
+            self.lost()
+
+    def writable(self) -> None:
+        """The guest took some of the answer."""
+        assert self._out is not None
+        try:
+            sent = self._sock.send(self._out)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.lost()
+            return
+        self._out = self._out[sent:]
+        if self._out:
+            return
+        self.listener.loop.remove_writer(self._fd)
+        self._out = None
+        self.state = State.READING
+        if self._stay:
+            self.register(self.listener.server.settings.idle_timeout)
+            self.resumed()
+        else:
+            self.close()
+
+    # For the subclass to use.
+
+    @property
+    def registered(self) -> bool:
+        """Whether the stream had to wait before, so that the loop and the server know it."""
+        return self._registered
+
+    @property
+    def writing(self) -> bool:
+        """Whether a part of an answer is not written yet."""
+        return self._out is not None
+
+    def await_bytes(self) -> None:
+        """Let the loop say when there is more to read."""
+        if self._fd < 0:
+            self.register(self.listener.server.settings.header_timeout)
+        self.watch()
+
+    def write(self, data: bytes, stay: bool) -> None:
+        """Write an answer; what the guest does not take now is written later, in state WRITING."""
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.lost()
+            return
+        settings = self.listener.server.settings
+        if sent < len(data):
+            self._out = memoryview(data)[sent:]
+            self._stay = stay
+            self.register(settings.write_timeout)
+            self.state = State.WRITING
+            self.unwatch()
+            self.listener.loop.add_writer(self._fd, self.writable)
+        elif not stay:
+            self.close()
+        elif self._registered:
+            self.register(settings.idle_timeout)
+
+    def end(self, data: bytes) -> None:
+        """Write a last answer, then read on for a moment.
+
+        A socket that is closed with unread bytes resets the connection, and the guest would lose the answer.
+        """
+        if self.state is State.WRITING:
+            self.close()  # half of another answer is out already
+            return
+        try:
+            self._sock.send(data)
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close()
+            return
+        self.register(self.listener.server.settings.linger_seconds)
+        self.state = State.LINGERING
+        self.watch()
+
+    def register(self, seconds: float) -> None:
+        """Have the server call `expire` after so many seconds."""
+        if not self._registered:
+            self._registered = True
+            self._fd = self._sock.fileno()
+            self.listener.remember(self)
+        self.deadline = self.listener.loop.time() + seconds
+
+    def watch(self) -> None:
+        """Read when there is something to read."""
+        if not self._watching:
+            self._watching = True
+            self.listener.loop.add_reader(self._fd, self.readable)
+
+    def unwatch(self) -> None:
+        """Leave what the guest sends in the kernel."""
+        if self._watching:
+            self._watching = False
+            self.listener.loop.remove_reader(self._fd)
+
+    def close(self) -> None:
+        """End the connection; may be called again."""
+        if self.state is State.CLOSED:
+            return
+        if self._registered:
+            if self.state is State.WRITING:
+                self.listener.loop.remove_writer(self._fd)
+            self.unwatch()
+            self.listener.forget(self)
+        self.state = State.CLOSED
+        self._out = None
+        self._sock.close()
+
+    def expire(self) -> None:
+        """`deadline` has passed."""
+        raise NotImplementedError
+
+    def _drop(self, data: bytes) -> None:
+        self._lingered += len(data)
+        if self._lingered > LINGER_BYTES:
+            self.close()
