@@ -1,6 +1,6 @@
 """The kernel's side of a node, for asyncio: observe, apply, open sockets, watch.
 
-Thin methods over blocking code that runs on the namespace thread (`observe`, `apply`, `packets`). Nothing is cached:
+Thin methods over blocking code that runs on the namespace thread (`observe`, `carry_out`, `packets`). Nothing is cached:
 the kernel is asked each time, so nothing here can disagree with it.
 
     kernel = await Kernel.open()
@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from dataplane import netns, packets
-from dataplane.apply import Actions, Applier
+from dataplane.carry_out import Actions, Applier
 from dataplane.errors import KernelError, NodeplaneError
 from dataplane.links import LinkEvents
 from dataplane.model import NetworkId

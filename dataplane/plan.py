@@ -7,7 +7,7 @@ Wanted for a network of our own (design.md section 2):
       +- veth npv...  up, marked  --------------  svc0  up, MAC and MTU of the network, 169.254.169.254/32,
       +- each port's device, up                         default route on-link
 
-"Closed to the host": no address of its own, IPv6 off, IPv4 input refused (see `apply.CLOSED`). An adopted network
+"Closed to the host": no address of its own, IPv6 off, IPv4 input refused (see `carry_out.CLOSED`). An adopted network
 (`adopt`) wants nothing: its namespace and device are only looked at.
 
 Whose an object is: `names.mark` as alias, or for a device without alias the MAC that we give at its birth. A device
