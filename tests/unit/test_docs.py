@@ -191,8 +191,8 @@ def sections(page: Path) -> dict[str, list[list[str]]]:
     found: dict[str, list[list[str]]] = {}
     for part in re.split(r"^#+ +", page.read_text(), flags=re.MULTILINE)[1:]:
         heading, _, body = part.partition("\n")
-        rows = [line.strip("|").split(" | ") for line in body.splitlines() if line.startswith("|")]
-        found[heading.strip()] = [[cell.strip(" |") for cell in row] for row in rows[2:]]
+        rows = [line.strip("|").split("|") for line in body.splitlines() if line.startswith("|")]
+        found[heading.strip()] = [[cell.strip() for cell in row] for row in rows[2:]]
     return found
 
 
