@@ -10,15 +10,14 @@ from bench import dhcp_frames, spaces
 from bench.dhcp_frames import ACK, DISCOVER, NAK, OFFER, REQUEST, Reply
 from bench.sweep import packet_socket
 
-INTERVAL = 0.001
-"""Seconds between two questions."""
-
 
 class Asker:
     """Raw DHCP out of the namespace `netns`, as the guest with `mac`."""
 
-    def __init__(self, netns: str, mac: str, device: str = "eth0") -> None:
+    def __init__(self, netns: str, mac: str, device: str = "eth0", interval: float = 0.001) -> None:
+        """Ask every `interval` seconds, until there is an answer."""
         self.mac = mac
+        self.interval = interval
         self.device = device
         self.socket: socket.socket = spaces.within(netns, packet_socket)
         self.poll = select.poll()
@@ -29,11 +28,11 @@ class Asker:
         self.socket.close()
 
     def offered(self, address: str, seconds: float = 60.0) -> tuple[float, Reply]:
-        """Send a DISCOVER every millisecond until `address` is offered: the moment, and the OFFER."""
+        """Send DISCOVERs until `address` is offered: the moment, and the OFFER."""
         return self._until(DISCOVER, OFFER, address, "", seconds)
 
     def acknowledged(self, offer: Reply, seconds: float = 10.0) -> float:
-        """Send a REQUEST every millisecond until the offer is acknowledged: the moment."""
+        """Send REQUESTs until the offer is acknowledged: the moment."""
         return self._until(REQUEST, ACK, offer.address, offer.server, seconds)[0]
 
     def _until(self, ask: int, wanted: int, address: str, server: str, seconds: float) -> tuple[float, Reply]:
@@ -44,7 +43,7 @@ class Asker:
             option = address if ask == REQUEST else ""
             payload = dhcp_frames.message(ask, self.mac, self.xid, address=option, server=server)
             self.socket.sendto(dhcp_frames.broadcast(payload, self.mac), (self.device, 0))
-            until = now + INTERVAL
+            until = now + self.interval
             while (left := until - time.monotonic()) > 0:
                 # poll() counts whole milliseconds: the last part of the interval is spent asking it again.
                 if not self.poll.poll(1 if left > 0.0005 else 0):

@@ -25,6 +25,8 @@ class Guest:
     mac: str
     cidr: str
     instance: str = ""
+    netns: str = ""
+    """The namespace its tap is in; empty: the root namespace."""
 
     @property
     def address(self) -> str:
@@ -43,16 +45,17 @@ class Guests:
         return f"g{number}"
 
     def plug(self) -> Guests:
-        """Make everything; the taps appear in the root namespace without IPv6 addresses, and up."""
+        """Make everything; taps in the root namespace are up and without IPv6 addresses, others are left down."""
         subprocess.run(["ip", "netns", "add", self.netns], check=True)
         spaces.settings(self.netns, net__ipv6__conf__all__disable_ipv6="1", net__ipv6__conf__default__disable_ipv6="1",
                         net__ipv4__ip_local_port_range="1024 65535")  # fmt: skip
         each = list(enumerate(self.guests))
         spaces.batch(
-            f"link add {guest.tap} type veth peer name {self.device(i)} address {guest.mac} netns {self.netns}"
+            f"link add {guest.tap} {f'netns {guest.netns}' if guest.netns else ''} type veth "
+            f"peer name {self.device(i)} address {guest.mac} netns {self.netns}"
             for i, guest in each
         )
-        spaces.batch(f"link set {guest.tap} addrgenmode none up" for _, guest in each)
+        spaces.batch(f"link set {guest.tap} addrgenmode none up" for _, guest in each if not guest.netns)
         inside = ["link set lo up"]
         for i, guest in each:
             inside += [f"link set {self.device(i)} up", f"addr add {guest.cidr} dev {self.device(i)}"]

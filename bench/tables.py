@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.results import OURS, CaseResult, Figure, Run
@@ -64,14 +65,14 @@ def case_table(case: CaseResult) -> Table:
 
 def show_case(console: Console, case: CaseResult) -> None:
     """A case with everything that belongs to it."""
-    console.print(f"\n[bold]{case.name}[/]: {case.question}", highlight=False, soft_wrap=True)
+    console.print(f"\n[bold]{case.name}[/]: {escape(case.question)}", highlight=False, soft_wrap=True)
     if case.figures:
         console.print(case_table(case))
     for heading, lines in (("how", case.method), ("verified", case.verified), ("missing", case.missing)):
         for line in lines:
-            console.print(f"[dim]{heading}:[/] {line}", soft_wrap=True, highlight=False)
+            console.print(f"[dim]{heading}:[/] {escape(line)}", soft_wrap=True, highlight=False)
     if case.error:
-        console.print(f"[red]ended early:[/] {case.error}", soft_wrap=True, highlight=False)
+        console.print(f"[red]ended early:[/] {escape(case.error)}", soft_wrap=True, highlight=False)
 
 
 def show_run(console: Console, run: Run) -> None:

@@ -159,7 +159,6 @@ def _neutron(bench: Context, number: int, body: bytes) -> Subject:
     nova = Server("nova", {"haproxy": haproxy.pid(directory, "nova")})
     with pinned(bench.cores.server):
         agent = neutron.start_agent(directory, documents.instance_id(0), "project")
-        wait_until((directory / "metadata_proxy").exists, "neutron-metadata-agent's socket", 60)
         haproxy.start(neutron.haproxy_config(directory), place.netns)
     server = Server("neutron", {"agent": agent.pid, "haproxy": haproxy.pid(directory, neutron.NETWORK)})
     bench.method("neutron: the complete neutron-metadata-agent with its defaults; only the RPC get_ports is answered "

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from bench.compile import MissingToolError
 from bench.peers import debian
+from scripts.lab import wait_until
 
 VENV = debian.CACHE / "neutron"
 PYTHON = VENV / "bin" / "python"
 CODE = Path(__file__).with_name("neutron_code.py")
+PLAIN = ("-P", "-W", "ignore")
+"""Python options: the script's folder, where this module is called neutron, too, stays out of the import path."""
 NETWORK = "2f5b2f3e-3c0d-4c5e-9a53-000000000001"
 NOVA = "127.0.0.1:18775"
 """Where the stand-in for nova-api-metadata listens, in the root namespace."""
@@ -52,20 +55,29 @@ def start_agent(directory: Path, instance: str, project: str) -> subprocess.Pope
     host, _, port = NOVA.partition(":")
     config.write_text(CONFIG.format(directory=directory, host=host, port=port))
     environment = {"INSTANCE": instance, "PROJECT": project, "NETWORK": NETWORK}
-    with (directory / "agent.log").open("wb") as log:
-        return subprocess.Popen([PYTHON, CODE, "agent", "--config-file", config], stdout=log, stderr=log,
-                                env=debian.full(environment))  # fmt: skip
+    log_file = directory / "agent.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen([PYTHON, *PLAIN, CODE, "agent", "--config-file", config], stdout=log, stderr=log,
+                                   env=debian.full(environment))  # fmt: skip
+
+    def listening() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"neutron-metadata-agent ended: {log_file.read_text()[-1000:]}")
+        return (directory / "metadata_proxy").exists()
+
+    wait_until(listening, "neutron-metadata-agent's socket", 60)
+    return process
 
 
 def haproxy_config(directory: Path) -> Path:
     """Have Neutron write the haproxy configuration of the network."""
     pidfile = directory / f"{NETWORK}.pid"
-    return Path(_run(CODE, "haproxy", NETWORK, directory / "metadata_proxy", directory, pidfile).split()[-1])
+    return Path(_run(*PLAIN, CODE, "haproxy", NETWORK, directory / "metadata_proxy", directory, pidfile).split()[-1])
 
 
 def change_seconds(directory: Path, hosts: int) -> float:
     """What Neutron's own DHCP driver takes to write one changed port of `hosts`, before it signals dnsmasq."""
-    return float(_run(CODE, "change", directory, hosts).split()[-1])
+    return float(_run(*PLAIN, CODE, "change", directory, hosts).split()[-1])
 
 
 def _run(*argv: object) -> str:
