@@ -6,10 +6,13 @@ import asyncio
 import json
 import logging
 import re
+import resource
+import socket
 
 import msgspec
 import pytest
 
+from metadata import server as server_module
 from metadata.identity import SPOOFED, Caller
 from metadata.settings import Settings
 from tests.unit.metadata.conftest import Run
@@ -405,3 +408,29 @@ def test_durations_are_observed_without_held_ones(run: Run) -> None:
             assert 0 <= seen[0] < 10
 
     run(test())
+
+
+def test_running_out_of_descriptors_is_survived(
+    run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "ACCEPT_PAUSE", 0.01)
+
+    async def test() -> None:
+        async with lab() as it:
+            it.ports.know("blue", A, FULL)
+            sock = socket.socket()
+            sock.bind((A, 0))
+            sock.setblocking(False)
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (sock.fileno() + 1, limits[1]))
+            try:
+                await asyncio.get_running_loop().sock_connect(sock, it.where["blue"])
+                await until(lambda: caplog.records)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            await asyncio.get_running_loop().sock_sendall(sock, b"GET / HTTP/1.0\r\n\r\n")
+            assert (await asyncio.get_running_loop().sock_recv(sock, 100)).startswith(b"HTTP/1.1 200 OK\r\n")
+            sock.close()
+
+    run(test())
+    assert {record.message for record in caplog.records} == {"metadata.accept_failed"}
