@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dataplane import store_schema
-from dataplane.errors import SchemaTooNew, StoreError
+from dataplane.errors import SchemaTooNewError, StoreError
 from dataplane.leases import LeaseRow
 from dataplane.model import Ip, Mac, NetworkId, PortId
 from dataplane.store import Store
@@ -75,7 +75,7 @@ def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with closing(store_schema.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {store_schema.VERSION + 1}")
-    with pytest.raises(SchemaTooNew, match="start the newer release"):
+    with pytest.raises(SchemaTooNewError, match="start the newer release"):
         store_schema.connect(path)
 
 
