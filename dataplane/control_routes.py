@@ -229,7 +229,11 @@ def _admit(gate: Gate, request: web.Request) -> Peer:
 
 def _committed(peer: Peer, outcome: Outcome) -> dict[str, object]:
     """Log fields of a transaction: what it touched and who sent it."""
-    changed = {kind: counts for kind, counts in msgspec.to_builtins(outcome.changed).items() if any(counts.values())}
+    changed = {
+        kind: touched
+        for kind, counts in msgspec.to_builtins(outcome.changed).items()
+        if (touched := {verb: count for verb, count in counts.items() if count and verb != "unchanged"})
+    }
     return {"position": outcome.position, "changed": changed, "uid": peer.uid, "pid": peer.pid}
 
 
