@@ -86,7 +86,7 @@ def run(cases: tuple[Case, ...], peers: frozenset[str], networks: int | None, re
                 versions=versions, cases=tuple(results))  # fmt: skip
     if file is not None:
         save(found, file)
-    tables.show_run(Console(), found)
+    tables.show_run(_output(), found)
     if any(result.error for result in results) or len(results) < len(cases):
         sys.exit(1)
 
@@ -113,7 +113,10 @@ def _one(case: Case, options: Options, progress: Progress, prefix: str, versions
     except Exception as problem:
         notes = " ".join(getattr(problem, "__notes__", ()))
         error = f"{type(problem).__name__}: {problem} {notes}".strip()
+        for log in sorted(directory.rglob("daemon.log")):
+            error += f"\n{log.name}: {log.read_text(errors='replace')[-2000:]}"
         if os.environ.get("BENCH_TRACEBACK"):
+            problem.add_note(error)
             raise
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -125,7 +128,7 @@ def _one(case: Case, options: Options, progress: Progress, prefix: str, versions
 @click.option("--different-machines", is_flag=True, help="Compare although the machines differ.")
 def report(files: tuple[Path, ...], different_machines: bool) -> None:
     """Show a result file, or compare the medians of several from one machine."""
-    console = Console()
+    console = _output()
     try:
         runs = [load(path) for path in files]
     except ValueError as error:
@@ -140,6 +143,11 @@ def report(files: tuple[Path, ...], different_machines: bool) -> None:
                 raise click.ClickException(f"{text}: figures do not compare (--different-machines shows them anyway)")
             console.print(f"[red]{text}: the ratios say little", highlight=False)
     console.print(tables.comparison(runs))
+
+
+def _output() -> Console:
+    """Standard output, wide enough for the tables when it goes to a file."""
+    return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def main() -> int:

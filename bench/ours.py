@@ -13,16 +13,19 @@ import msgspec
 from bench import processes
 from bench.cores import pinned
 from bench.documents import Document
+from bench.machine import ROOT
 from dataplane.control_client import ControlClient, RefusedError, UnreachableError
 from dataplane.status import Outcome, Status
-from scripts.lab import Daemon
+from scripts.lab import Daemon, stop
 
 # A load of thousands of exchanges per second and port is what the token bucket is there to stop.
 LOAD_CONFIG = """
 [dhcp]
-rate = 1e9
-burst = 1000000000
+rate = 1000000.0
+burst = 1000000
 """
+# An installed package has its bytecode beside it; a checkout may not be allowed to write it.
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / ".cache" / "bench" / "bytecode")}
 CONFIG = """[node]
 name = "bench"
 state_dir = "{directory}/state"
@@ -41,7 +44,7 @@ class Node:
 
     def __init__(self, directory: Path, config: str = "", on_stop: str = "leave") -> None:
         text = CONFIG.format(directory=directory, on_stop=on_stop) + config
-        self.daemon = Daemon(directory, text)
+        self.daemon = Daemon(directory, text, BYTECODE)
         self.control = ControlClient(str(self.daemon.socket))
 
     @property
@@ -63,7 +66,7 @@ class Node:
     def start(self, cores: frozenset[int] | None = None) -> Node:
         """Start and wait until it is ready."""
         self.launch(cores)
-        self.wait_ready(0)
+        self.wait_ready(None)
         return self
 
     def status(self) -> Status:
@@ -85,8 +88,8 @@ class Node:
         self.control.post("v1", "apply", body=b"{}", seconds=60.0, prune=1, wait=60.0)
         self.wait_ready(0)
 
-    def wait_ready(self, networks: int, seconds: float = 60.0) -> float:
-        """Wait until that many networks are ready and nothing is outstanding; the moment it was seen.
+    def wait_ready(self, networks: int | None, seconds: float = 60.0) -> float:
+        """Wait until that many networks (None: all there are) are ready, nothing outstanding; the moment it was seen.
 
         The daemon holds the request until it is in step; before its socket exists it is tried every 5 ms. Raises
         NotReadyError, at once for a network in error.
@@ -104,11 +107,12 @@ class Node:
                 time.sleep(0.005)
                 continue
             states = [network.state for network in status.networks]
-            if status.ready and status.in_step and states.count("ready") == len(states) == networks:
+            ready = states.count("ready")
+            if status.ready and status.in_step and ready == len(states) and networks in (ready, None):
                 return time.monotonic()
             if wrong := [network for network in status.networks if network.state == "error"]:
                 raise NotReadyError(f"{len(wrong)} networks in error: {wrong[0].id}: {wrong[0].error}")
-            said = f"ready {status.ready}, revision {status.revision}, applied {status.applied}, networks {len(states)}"
+            said = f"revision {status.revision}, applied {status.applied}, {ready} of {len(states)} networks ready"
             time.sleep(0.005)
         raise NotReadyError(f"not within {seconds:g} s: {said}; {self.log()}")
 
@@ -117,9 +121,9 @@ class Node:
         return self.daemon.log.read_text(errors="replace")[-2000:]
 
     def stop(self) -> None:
-        """SIGTERM and wait."""
+        """SIGTERM and wait; a teardown of a thousand networks takes its time."""
         if self.daemon.process is not None:
-            self.daemon.stop()
+            stop(self.daemon.process, 120)
 
     def memory(self) -> processes.Memory:
         """Of the daemon and everything it started."""
