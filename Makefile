@@ -15,7 +15,7 @@ check: ## the first ring, as CI runs it: style, types, unit, property, fuzz (sho
 	@scripts/check
 
 bench: ## list the benchmarks; BENCH="run CASE" runs one
-	@scripts/private $(PYTHON) -m bench $(or $(BENCH),list)
+	@$(PYTHON) -m bench $(or $(BENCH),list)
 
 fuzz: ## every fuzz target for SECONDS each (60)
 	@NODEPLANE_FUZZ_SECONDS=$(or $(SECONDS),60) $(PYTHON) -m pytest -q --timeout 0 tests/fuzz
