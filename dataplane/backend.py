@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 from dataplane import __version__, documents
+from dataplane.errors import DocumentError, StoreError
 from dataplane.heartbeat import Heartbeat
 from dataplane.lease_book import LeaseBook
 from dataplane.leases import LeaseRow
+from dataplane.metrics import Metrics
 from dataplane.model import Kind, NetworkId, Object
 from dataplane.node import Node
 from dataplane.status import Outcome, Status, Traffic
 from dataplane.store import Applied, Store
 from metadata.server import MetadataServer
+
+log = logging.getLogger("nodeplane.store")
 
 _PAGE_BYTES = resource.getpagesize()
 
@@ -24,8 +29,16 @@ class NodeBackend:
     """Commits through the store, reports from the node."""
 
     def __init__(
-        self, store: Store, node: Node, leases: LeaseBook, metadata: MetadataServer, heartbeat: Heartbeat
+        self,
+        store: Store,
+        node: Node,
+        leases: LeaseBook,
+        metadata: MetadataServer,
+        heartbeat: Heartbeat,
+        metrics: Metrics,
     ) -> None:
+        self._commits = metrics.counter("nodeplane_store_commits_total")
+        self._commit_seconds = metrics.histogram("nodeplane_store_commit_duration_seconds")
         self._store = store
         self._node = node
         self._leases = leases
@@ -36,11 +49,26 @@ class NodeBackend:
     async def apply(self, document: object, *, prune: bool, dry_run: bool) -> Outcome:
         """Commit plain data as a document; raises DocumentError or StoreError, and then nothing is changed."""
         state = documents.decode(document, against=self._store.desired, prune=prune)
-        return _outcome(await self._store.apply(state, prune=prune, dry_run=dry_run), dry_run)
+        return _outcome(await self._commit(self._store.apply(state, prune=prune, dry_run=dry_run)), dry_run)
 
     async def delete(self, refs: Sequence[tuple[Kind, str]]) -> Outcome:
         """Delete objects in one transaction; raises as `apply`."""
-        return _outcome(await self._store.delete(refs), dry_run=False)
+        return _outcome(await self._commit(self._store.delete(refs)), dry_run=False)
+
+    async def _commit(self, transaction: Awaitable[Applied]) -> Applied:
+        began = time.perf_counter()
+        try:
+            applied = await transaction
+        except DocumentError:
+            self._commits.add("refused")
+            raise
+        except StoreError as error:
+            self._commits.add("failed")
+            log.error("store.failed", extra={"fields": {"error": str(error)}})
+            raise
+        self._commits.add("ok")
+        self._commit_seconds.observe(time.perf_counter() - began)
+        return applied
 
     def objects(self, kind: Kind) -> Mapping[str, Object]:
         """The committed objects of a kind by id."""

@@ -25,7 +25,7 @@ from dataplane.config import Config
 from dataplane.control import ControlServer
 from dataplane.desired import Desired
 from dataplane.dhcp.policy import Policy
-from dataplane.errors import ConfigError
+from dataplane.errors import ConfigError, NodeplaneError
 from dataplane.heartbeat import Heartbeat
 from dataplane.kernel import Kernel
 from dataplane.lease_book import LeaseBook
@@ -47,20 +47,30 @@ def run(config: Config, path: str) -> int:
 
     Raises NodeplaneError when the daemon cannot start.
     """
-    logs.configure(config.log)
+    suppressed = logs.configure(config.log)
     _raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_Daemon(config, path).run())
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_Daemon(config, path, suppressed).run())
+    except NodeplaneError as error:
+        log.error("daemon.failed", extra={"fields": {"error": str(error)}})
+        raise
 
 
 class _Daemon:
     """The parts that live as long as the process, and the signals that concern them."""
 
-    def __init__(self, config: Config, path: str) -> None:
+    def __init__(self, config: Config, path: str, log_limit: logs.RateLimit) -> None:
+        self._log_limit = log_limit
         self._config = config
         self._path = path
         self._notifier = Notifier()
         self._stopping = asyncio.Event()
+        self._suppressed_before = 0
+
+    @property
+    def _suppressed(self) -> int:
+        return self._suppressed_before + self._log_limit.suppressed_total
 
     async def run(self) -> int:
         """Start everything, serve, end everything."""
@@ -71,19 +81,23 @@ class _Daemon:
         async with contextlib.AsyncExitStack() as stack:
             store = await Store.open(Path(self._config.node.state_dir) / STORE_FILE)
             stack.push_async_callback(store.close)
+            log.info("store.opened", extra={"fields": {
+                "position": store.position, "networks": len(store.desired.networks), "ports": len(store.desired.ports),
+                "instances": len(store.desired.instances)}})  # fmt: skip
             kernel = await Kernel.open()
             stack.push_async_callback(kernel.close)
             leases = LeaseBook(store, await store.load_leases())
             desired = Desired()
             self._callers = Callers(desired, self._config.metadata.dhcp_domain)
-            self._metadata = MetadataServer(self._callers, _settings(self._config))
+            answered = metrics.histogram("nodeplane_metadata_request_duration_seconds").observe
+            self._metadata = MetadataServer(self._callers, _settings(self._config), observe=answered)
             stack.callback(self._metadata.close)
             self._node = Node(
                 self._config.node_name, store, kernel, self._metadata, self._callers, desired, leases, metrics,
                 _policy(self._config), self._config.node.coalesce_ms / 1000,
             )  # fmt: skip
-            metrics.add_reader(Readings(store, self._node, leases, self._metadata).read)
-            backend = NodeBackend(store, self._node, leases, self._metadata, heartbeat)
+            metrics.add_reader(Readings(store, self._node, leases, self._metadata, lambda: self._suppressed).read)
+            backend = NodeBackend(store, self._node, leases, self._metadata, heartbeat, metrics)
             control = ControlServer(backend, self._config, metrics)
             await control.start()
             stack.push_async_callback(control.close)
@@ -135,7 +149,8 @@ class _Daemon:
         self._notifier.ready()
 
     def _take_over(self, new: Config) -> None:
-        logs.configure(new.log)
+        self._suppressed_before += self._log_limit.suppressed_total
+        self._log_limit = logs.configure(new.log)
         self._node.set_policy(_policy(new))
         self._node.reconciler.coalesce_seconds = new.node.coalesce_ms / 1000
         self._metadata.configure(_settings(new))
@@ -153,6 +168,7 @@ def _policy(config: Config) -> Policy:
         rate=dhcp.rate,
         burst=dhcp.burst,
         rapid_commit=dhcp.rapid_commit,
+        domain=dhcp.domain,
     )
 
 

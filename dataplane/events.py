@@ -33,10 +33,8 @@ EVENTS: dict[str, Event] = {
     "daemon.loop_late": Event("warning", "The event loop was blocked for lag_seconds; guests had to wait that long."),
     # the store and the source of desired state
     "store.opened": Event("info", "The embedded store was read: revision and number of objects."),
-    "store.migrated": Event("info", "The database was brought to a newer schema version."),
     "store.failed": Event("error", "The embedded store refused a transaction; nothing of it is kept."),
     "source.gap": Event("warning", "Changes were missed; a snapshot was taken and compared instead."),
-    "source.failed": Event("error", "The source of desired state failed; the last known state is still served."),
     # control API
     "control.listening": Event("info", "The control socket is open."),
     "control.unknown_name": Event("warning", "A name in allow_users or allow_groups is not known on this machine."),

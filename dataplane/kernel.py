@@ -1,7 +1,7 @@
 """The kernel's side of a node, for asyncio: observe, apply, open sockets, watch.
 
-Thin methods over blocking code that runs on the namespace thread (`observe`, `carry_out`, `packets`). Nothing is cached:
-the kernel is asked each time, so nothing here can disagree with it.
+Thin methods over blocking code that runs on the namespace thread (`observe`, `carry_out`, `packets`). Nothing is
+cached: the kernel is asked each time, so nothing here can disagree with it.
 
     kernel = await Kernel.open()
     states = await kernel.observe(desired)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dataplane.dhcp.counters import Counters as DhcpCounters
 from dataplane.lease_book import LeaseBook
 from dataplane.metrics import Sink
@@ -16,7 +18,11 @@ _FAMILY = "4"
 class Readings:
     """A reader of `dataplane.metrics.Metrics` over everything that counts for itself."""
 
-    def __init__(self, store: Store, node: Node, leases: LeaseBook, metadata: MetadataServer) -> None:
+    def __init__(
+        self, store: Store, node: Node, leases: LeaseBook, metadata: MetadataServer, suppressed: Callable[[], int]
+    ) -> None:
+        """`suppressed` says how many log records were held back."""
+        self._suppressed = suppressed
         self._store = store
         self._node = node
         self._leases = leases
@@ -30,6 +36,7 @@ class Readings:
         sink.add("nodeplane_applied_revision", self._node.applied)
         sink.add("nodeplane_source_connected", 1, "embedded")
         sink.add("nodeplane_source_staleness_seconds", 0, "embedded")
+        sink.add("nodeplane_log_suppressed_total", self._suppressed())
         for state, count in self._leases.count().items():
             sink.add("nodeplane_leases", count, state)
         self._read_networks(sink)
@@ -64,6 +71,7 @@ def _read_dhcp(sink: Sink, network: str, counters: DhcpCounters) -> None:
         ("nodeplane_dhcp_packets_received_total", counters.received),
         ("nodeplane_dhcp_packets_sent_total", counters.sent),
         ("nodeplane_dhcp_dropped_total", counters.dropped),
+        ("nodeplane_dhcp_noted_total", counters.noted),
     ):
         for label, count in counts.items():
             sink.add(name, count, _FAMILY, label, network=network)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeVar
 
 from dataplane import names
 from dataplane.errors import ForeignObjectError, NodeplaneError
@@ -27,6 +28,7 @@ log = logging.getLogger("nodeplane.node")
 RETRY_SECONDS = 0.5
 RETRY_LIMIT_SECONDS = 15.0
 
+T = TypeVar("T")
 States = Mapping[NetworkId, NetworkState]
 Errors = dict[NetworkId, NodeplaneError]
 
@@ -49,6 +51,8 @@ class Reconciler:
         self._retries: dict[NetworkId, asyncio.TimerHandle] = {}
         self._passes = metrics.counter("nodeplane_reconcile_total")
         self._seconds = metrics.histogram("nodeplane_reconcile_duration_seconds")
+        self._operations = metrics.counter("nodeplane_netns_operations_total")
+        self._operation_seconds = metrics.histogram("nodeplane_netns_operation_duration_seconds")
         self._link_resyncs = metrics.counter("nodeplane_links_resyncs_total")
 
     def mark(self, network_ids: Iterable[NetworkId]) -> None:
@@ -124,11 +128,16 @@ class Reconciler:
         ids = self._networks.keys() | marked if everything else marked
         wanted = {id_: served.desired() if (served := self._networks.get(id_)) else None for id_ in ids}
         desired = {id_: network for id_, network in wanted.items() if network is not None}
-        states = await (self._kernel.observe(desired) if everything else self._kernel.refresh(wanted))
+        if everything:
+            states = await self._timed("observe", self._kernel.observe(desired))
+        else:
+            states = await self._timed("refresh", self._kernel.refresh(wanted))
         todo = plan(states, desired)
-        errors: Errors = {**todo.errors, **await self._kernel.apply(todo.actions)}
+        errors: Errors = dict(todo.errors)
         if todo.actions:
-            states |= await self._kernel.refresh({id_: wanted.get(id_) for id_ in todo.actions})
+            errors |= await self._timed("apply", self._kernel.apply(todo.actions))
+            changed = {id_: wanted.get(id_) for id_ in todo.actions}
+            states |= await self._timed("refresh", self._kernel.refresh(changed))
         await self._open(desired, states, errors)
         for network_id in ids | todo.actions.keys():
             if served := self._networks.get(network_id):
@@ -136,6 +145,17 @@ class Reconciler:
             else:
                 self._settle_gone(network_id, todo, errors.get(network_id))
         self._seconds.observe(time.perf_counter() - began)
+
+    async def _timed(self, operation: str, work: Awaitable[T]) -> T:
+        began = time.perf_counter()
+        try:
+            result = await work
+        except BaseException:
+            self._operations.add(operation, "error")
+            raise
+        self._operations.add(operation, "ok")
+        self._operation_seconds.observe(time.perf_counter() - began, operation)
+        return result
 
     async def _open(self, desired: Mapping[NetworkId, DesiredNetwork], states: States, errors: Errors) -> None:
         """Open sockets where there are none or where they are on what is gone; failures go into `errors`."""
@@ -152,7 +172,7 @@ class Reconciler:
                 places[network_id], keys[network_id] = served.place, key
         if not places:
             return
-        for network_id, opened in (await self._kernel.open_sockets(places)).items():
+        for network_id, opened in (await self._timed("open_sockets", self._kernel.open_sockets(places))).items():
             served = self._networks.get(network_id)
             if not isinstance(opened, NetworkSockets):
                 errors[network_id] = opened

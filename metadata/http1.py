@@ -144,6 +144,10 @@ class RequestReader:
                 self._refuse("hosts")
         elif name == b"content-length":
             self._framed = True
+            # Refused before it is sent. (What is no number is refused by the parser.)
+            digits = value.strip()
+            if digits.isdigit() and int(digits[:20]) > self._settings.body_bytes:
+                self._refuse("body_too_large")
         elif name == b"transfer-encoding":
             self._framed = True
             if value.strip().lower() != b"chunked" or self._version() == "1.0":

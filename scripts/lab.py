@@ -96,6 +96,9 @@ class Vm:
         """End what was started in the VM and remove it with its device."""
         for process in self.processes:
             stop(process)
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
         self.processes.clear()
         run("ip", "link", "del", self.device, check=False)
         run("ip", "netns", "del", self.name, check=False)
@@ -104,9 +107,11 @@ class Vm:
         """Run a command inside the VM."""
         return run(*argv, netns=self.name, check=check, **options)
 
-    def start(self, *argv: str | Path, **options: Any) -> subprocess.Popen[str]:
-        """Start a long-running command inside the VM; `unplug` ends it."""
-        process = subprocess.Popen(["ip", "netns", "exec", self.name, *map(str, argv)], text=True, **options)
+    def start(self, *argv: str | Path, log: Path = Path("/dev/null"), **options: Any) -> subprocess.Popen[str]:
+        """Start a long-running command inside the VM, its output in `log`; `unplug` ends it."""
+        with log.open("w") as output:
+            command = ["ip", "netns", "exec", self.name, *map(str, argv)]
+            process = subprocess.Popen(command, text=True, **{"stdout": output, "stderr": output, **options})
         self.processes.append(process)
         return process
 

@@ -17,7 +17,7 @@ URLS = {"metadata_urls": ["http://169.254.169.254"], "timeout": 10, "max_wait": 
 
 
 def text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 def main() -> None:

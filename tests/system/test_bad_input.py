@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.layers.dhcp import BOOTP, DHCP
@@ -23,7 +24,7 @@ def send(vm: lab.Vm, *frames: bytes) -> None:
     vm.run(sys.executable, SEND, "eth0", input="\n".join(frame.hex() for frame in frames))
 
 
-def discover(bootp: dict[str, object] | None = None, options: object = None, source: str = MAC) -> Packet:
+def discover(bootp: dict[str, Any] | None = None, options: object = None, source: str = MAC) -> Packet:
     chaddr = bytes.fromhex(MAC.replace(":", ""))
     return (
         Ether(src=source, dst="ff:ff:ff:ff:ff:ff")

@@ -48,5 +48,5 @@ def test_ec2(tenants: dict[str, lab.Vm], tmp_path: Path) -> None:
         result = crawl(vm, "ec2", tmp_path / tenant)
         assert result["found"] is True
         assert result["metadata"]["hostname"] == f"{tenant}-vm.novalocal"
-        assert result["metadata"]["public-keys"] == {tenant: [f"ssh-ed25519 AAAA{tenant}"]}
+        assert result["metadata"]["public-keys"] == {tenant: f"ssh-ed25519 AAAA{tenant}"}
         assert result["userdata"] == f"#!/bin/sh\necho {tenant}\n"

@@ -68,7 +68,7 @@ def test_a_spoofed_source_address_is_refused(daemon: lab.Daemon, two_ports: tupl
     answer = attacker.get("/openstack/latest/meta_data.json")
     assert answer.status == 403
     assert "second" not in answer.body
-    assert daemon.metrics()['nodeplane_metadata_lookup_failures_total{reason="spoofed_address"}'] == 1
+    assert daemon.metrics()['nodeplane_metadata_lookup_failures_total{reason="address_of_other_port"}'] == 1
 
 
 def test_an_unknown_caller_is_held_and_then_told_to_come_back(tenants: dict[str, lab.Vm]) -> None:

@@ -97,6 +97,7 @@ REFUSED = {
     "hexadecimal length": (post(b"Content-Length: 0x3", body=b"abc"), "syntax"),
     "huge length": (post(b"Content-Length: 99999999999999999999"), "syntax"),
     "empty length": (post(b"Content-Length:"), "syntax"),
+    "announced long body": (post(b"Content-Length: 65", body=b""), "body_too_large"),
     "length of a long body": (post(b"Content-Length: 65", body=b"a" * 65), "body_too_large"),
     "unknown coding": (post(b"Transfer-Encoding: gzip, chunked"), "transfer_encoding"),
     "identity": (post(b"Transfer-Encoding: identity"), "transfer_encoding"),
