@@ -94,10 +94,14 @@ def test_split_options_are_joined_again(options: list[tuple[int, bytes]]) -> Non
         assert found.options == expected
 
 
+# Option overload is the layout's own: the catalogue lets nobody set it.
+code = st.integers(1, 254).filter(lambda number: number != 52)
+
+
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(1, 254), st.integers(0, 200)), max_size=30, unique_by=lambda each: each[0]),
-    st.sets(st.integers(1, 254), max_size=5),
+    st.lists(st.tuples(code, st.integers(0, 200)), max_size=30, unique_by=lambda each: each[0]),
+    st.sets(code, max_size=5),
     st.integers(40, 400),
     st.booleans(),
     st.booleans(),
