@@ -282,6 +282,6 @@ def test_every_threat_names_a_test() -> None:
 
 def test_examples_are_tested() -> None:
     """Every file in examples/ is named by some test other than this one."""
-    texts = [path.read_text() for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
-    for example in (ROOT / "examples").iterdir():
+    texts = [path.read_text() for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__).resolve()]
+    for example in filter(Path.is_file, (ROOT / "examples").rglob("*")):
         assert any(example.name in text for text in texts), f"no test uses {example.name}"
