@@ -57,6 +57,8 @@ _NAMESPACE_SETTINGS = (
 )
 
 _LOOPBACK_INDEX = 1
+# RFC 8200 section 5; the kernel has no IPv6 on a device below it.
+_IPV6_MIN_MTU = 1280
 
 
 class Applier:
@@ -248,12 +250,18 @@ class Applier:
                 continue
             bridge = action.bridge_index or self._indexes[action.bridge]
             mark = names.mark(network_id)
-            owners += [(network_id, action)] * 2
-            finish += (
+            requests = []
+            reborn = link.mtu < _IPV6_MIN_MTU <= action.mtu and os.path.isdir("/proc/sys/net/ipv6")
+            if reborn:
+                # IPv6 comes back to it with the kernel's defaults, and gives an address to what is up.
+                requests.append(nl.set_link(link.index, up=False, mtu=action.mtu))
+            requests += (
                 # Before it is up, or the kernel gives it a link-local address.
-                nl.set_link(link.index, alias=mark, addr_gen_none=not link.addr_gen_none),
+                nl.set_link(link.index, alias=mark, addr_gen_none=reborn or not link.addr_gen_none),
                 nl.set_link(link.index, up=True, mtu=action.mtu, master=bridge),
             )
+            finish += requests
+            owners += [(network_id, action)] * len(requests)
         self._note("set", owners, self._root.ask(finish), lambda action: action.name)
 
     def _create(

@@ -154,6 +154,15 @@ async def test_damage_is_repaired_without_touching_the_neighbour(
     assert (await kernel.refresh({GREEN: TENANTS[GREEN]}))[GREEN] == green
 
 
+async def test_a_small_mtu_and_back_leaves_no_address(kernel: Kernel, tenants: dict[NetworkId, lab.Vm]) -> None:
+    for mtu in (576, 1450, 9000, 576, 1280):
+        await settle(kernel, {**TENANTS, BLUE: DesiredNetwork(BLUE, mtu=mtu, devices=TENANTS[BLUE].devices)})
+        assert device(names.veth(BLUE))["mtu"] == device("svc0", names.namespace(BLUE))["mtu"] == mtu
+        for name in (names.bridge(BLUE), names.veth(BLUE)):
+            assert addresses(name) == []
+    reach_service(tenants[BLUE])
+
+
 async def test_refresh_says_of_some_what_observe_says_of_all(kernel: Kernel, tenants: dict[NetworkId, lab.Vm]) -> None:
     everything_seen = await kernel.observe(TENANTS)
     assert await kernel.refresh(TENANTS) == everything_seen
