@@ -141,7 +141,7 @@ def report(files: tuple[Path, ...], different_machines: bool) -> None:
             text = f"{files[0]} and {path} are from different machines ({'; '.join(differences)})"
             if not different_machines:
                 raise click.ClickException(f"{text}: figures do not compare (--different-machines shows them anyway)")
-            console.print(f"[red]{text}: the ratios say little", highlight=False)
+            console.print(f"[red]{text}: the ratios say little", highlight=False, soft_wrap=True)
     console.print(tables.comparison(runs))
 
 
