@@ -64,8 +64,10 @@ def test_metadata(benchmark: BenchmarkFixture, document: InstanceDocument, path:
     tree = InstanceTree(document)
     response = tree.answer("GET", target, 1e9)
     assert response.status == 200
-    address = json.loads(response.body)["networks"][0]["ip_address"] if "json" in path else response.body.decode()
-    assert address == ADDRESS
+    if path.endswith("json"):
+        assert json.loads(response.body)["links"][0]["ethernet_mac_address"] == MAC
+    else:
+        assert response.body == ADDRESS.encode()
     if ready:
         benchmark(tree.answer, "GET", target, 1e9)
     else:
