@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -66,11 +67,11 @@ def http_close(netns: str, cores: Cores, path: str, clients: int, seconds: float
 
 
 def wrk(netns: str, cores: Cores, path: str, clients: int, seconds: float, directory: Path) -> Load:
-    """Keep-alive requests with wrk, one thread."""
+    """Keep-alive requests with wrk, one thread, for whole seconds."""
     tool = debian.need("wrk", "wrk")
     script = directory / "done.lua"
     script.write_text(_WRK_SCRIPT)
-    argv = (tool.path, "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "10s", "-s", script,
+    argv = (tool.path, "-t1", f"-c{clients}", f"-d{math.ceil(seconds)}s", "--timeout", "10s", "-s", script,
             f"http://169.254.169.254{path}")  # fmt: skip
     return _load(_run(netns, cores, argv, seconds, tool.environment))
 

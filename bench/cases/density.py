@@ -101,8 +101,8 @@ def _weigh(bench: Context, subject: str, pids: Callable[[], list[int]], before: 
 
 
 def _neutron(bench: Context, count: int) -> None:
-    for name in ("haproxy", "dnsmasq"):
-        bench.versions[name] = debian.need(name, name).version
+    bench.versions["haproxy"] = debian.need("haproxy", "haproxy").version
+    bench.versions["dnsmasq"] = dnsmasq.program().version
     bench.step(f"{NEUTRON}: {count} namespaces and their files")
     directory = bench.directory / "neutron"
     directory.mkdir()

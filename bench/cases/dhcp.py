@@ -188,7 +188,7 @@ def _place(number: int) -> Segment:
 
 
 def _dnsmasq(bench: Context, number: int) -> Subject:
-    bench.versions["dnsmasq"] = debian.need("dnsmasq", "dnsmasq").version
+    bench.versions["dnsmasq"] = dnsmasq.program().version
     directory = _directory(bench, "dnsmasq")
     place = _place(number)
     hosts = [documents.host(i) for i in range(HOSTS)]

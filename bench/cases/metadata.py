@@ -39,8 +39,11 @@ def run(bench: Context) -> None:
     """All servers are up at once; every repetition goes round them in turn."""
     bench.method(f"{bench.cores}. Every server has its own segment: client namespace, tap, bridge, veth, server "
                  "namespace; all are up, and repetitions take them in turn.")  # fmt: skip
-    bench.method("New connections: bench/load/http_close.c, one connection per request, time from connect() to the "
-                 "last byte. Keep-alive: wrk -t1. Only complete answers 200 of the right length count.")  # fmt: skip
+    bench.method(
+        "New connections: bench/load/http_close.c, one connection per request, time from connect() to the last byte. "
+        "Keep-alive: wrk -t1, whole seconds; its latencies count failed answers, too. Only complete answers 200 of "
+        "the right length count."
+    )
     bench.method("CPU per request: all threads of all processes of the server (neutron: agent and haproxy, without the "
                  "stand-in for Nova, which runs on the load's core), without the kernel's work that the client's core "
                  "does for it.")  # fmt: skip

@@ -13,7 +13,7 @@ from bench.asker import Asker
 from bench.compile import MissingToolError
 from bench.context import Case, Context
 from bench.ours import LOAD_CONFIG, Node
-from bench.peers import debian, dnsmasq, neutron
+from bench.peers import dnsmasq, neutron
 from bench.processes import MIB
 from bench.segment import Segment
 from bench.spaces import settle
@@ -87,7 +87,7 @@ def _ours(bench: Context) -> None:
 
 
 def _dnsmasq(bench: Context) -> None:
-    bench.versions["dnsmasq"] = debian.need("dnsmasq", "dnsmasq").version
+    bench.versions["dnsmasq"] = dnsmasq.program().version
     bench.method(
         "dnsmasq: Neutron's options and files; its files are written by a script, then SIGHUP; 'after apply' is from "
         "the signal, 'in all' from the start of the writing."

@@ -6,10 +6,19 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.compile import MissingToolError
 from bench.peers import debian
 
 Host = tuple[str, str]
 """MAC and address."""
+
+
+def program() -> debian.Program:
+    """dnsmasq. Raises MissingToolError where it is not there, or where it cannot run."""
+    found = debian.need("dnsmasq", "dnsmasq")
+    if Path("/proc/self/setgroups").read_text().strip() == "deny":
+        raise MissingToolError("dnsmasq insists on setgroups(2), which a user namespace refuses: run as root")
+    return found
 
 
 def write_files(directory: Path, network: str, hosts: Sequence[Host], gateway: str, server: str, *,
@@ -31,7 +40,7 @@ def write_files(directory: Path, network: str, hosts: Sequence[Host], gateway: s
 def command(directory: Path, network: str, subnet: str, netmask: str, leases: int) -> list[str]:
     """Neutron's command line; dnsmasq stays root because its files are private to the run."""
     return [
-        str(debian.need("dnsmasq", "dnsmasq").path), "--no-hosts", "--no-resolv", f"--pid-file={directory}/pid",
+        str(program().path), "--no-hosts", "--no-resolv", f"--pid-file={directory}/pid",
         f"--dhcp-hostsfile={directory}/host", f"--addn-hosts={directory}/addn_hosts",
         f"--dhcp-optsfile={directory}/opts", f"--dhcp-leasefile={directory}/leases", "--dhcp-match=set:ipxe,175",
         "--dhcp-userclass=set:ipxe6,iPXE", "--local-service", "--bind-dynamic",
@@ -42,9 +51,8 @@ def command(directory: Path, network: str, subnet: str, netmask: str, leases: in
 
 def start(netns: str, argv: Sequence[str]) -> None:
     """Start dnsmasq as a daemon; its files are read when this returns."""
-    program = debian.need("dnsmasq", "dnsmasq")
     subprocess.run(["ip", "netns", "exec", netns, *argv], check=True, stderr=subprocess.DEVNULL,
-                   env=debian.full(program.environment))  # fmt: skip
+                   env=debian.full(program().environment))  # fmt: skip
 
 
 def pid(directory: Path) -> int:
