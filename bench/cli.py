@@ -18,6 +18,7 @@ from bench import cores, machine, sandbox, tables
 from bench.cases import CASES
 from bench.compile import MissingToolError, program
 from bench.context import Case, Context, Options, Progress
+from bench.markdown import page
 from bench.peers import PEERS, prepare
 from bench.results import CaseResult, Run, load, save
 
@@ -126,16 +127,25 @@ def _one(case: Case, options: Options, progress: Progress, prefix: str, versions
 @bench.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--different-machines", is_flag=True, help="Compare although the machines differ.")
-def report(files: tuple[Path, ...], different_machines: bool) -> None:
+@click.option("--markdown", is_flag=True, help="One file as Markdown, for docs/benchmarks.md.")
+def report(files: tuple[Path, ...], different_machines: bool, markdown: bool) -> None:
     """Show a result file, or compare the medians of several from one machine."""
     console = _output()
     try:
         runs = [load(path) for path in files]
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    if len(runs) == 1:
+    if markdown:
+        if len(runs) > 1:
+            raise click.UsageError("--markdown takes one file")
+        click.echo(page(runs[0]), nl=False)
+    elif len(runs) == 1:
         tables.show_run(console, runs[0])
-        return
+    else:
+        _compare(console, files, runs, different_machines)
+
+
+def _compare(console: Console, files: tuple[Path, ...], runs: list[Run], different_machines: bool) -> None:
     for path, other in zip(files[1:], runs[1:], strict=True):
         if differences := runs[0].machine.differences(other.machine):
             text = f"{files[0]} and {path} are from different machines ({'; '.join(differences)})"

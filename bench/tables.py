@@ -35,31 +35,33 @@ def verdict(figure: Figure) -> str:
     return f"{sign} {number(figure.target)}: " + ("[green]hit[/]" if figure.met else "[red]missed[/]")
 
 
-def _label(figure: Figure) -> str:
+def label(figure: Figure) -> str:
+    """Measure and circumstances."""
     return f"{figure.measure}, {figure.variant}" if figure.variant else figure.measure
 
 
-def _subjects(figures: Iterable[Figure]) -> list[str]:
+def subjects(figures: Iterable[Figure]) -> list[str]:
+    """Who was measured: nodeplane first, then the peers in the order of their first figure."""
     return sorted(dict.fromkeys(figure.subject for figure in figures), key=lambda name: name != OURS)
 
 
 def case_table(case: CaseResult) -> Table:
     """Rows are measures, columns are subjects."""
     table = Table()
-    subjects = _subjects(case.figures)
+    columns = subjects(case.figures)
     targets = any(figure.target is not None for figure in case.figures)
     table.add_column("")
     table.add_column("unit")
-    for subject in subjects:
+    for subject in columns:
         table.add_column(subject, justify="right")
     if targets:
         table.add_column("target")
     rows: dict[tuple[str, str], dict[str, Figure]] = {}
     for figure in case.figures:
-        rows.setdefault((_label(figure), figure.unit), {})[figure.subject] = figure
-    for (label, unit), by_subject in rows.items():
-        cells = [cell(by_subject[subject]) if subject in by_subject else "" for subject in subjects]
-        table.add_row(label, unit, *cells, *([" ".join(map(verdict, by_subject.values())).strip()] * targets))
+        rows.setdefault((label(figure), figure.unit), {})[figure.subject] = figure
+    for (text, unit), by_subject in rows.items():
+        cells = [cell(by_subject[subject]) if subject in by_subject else "" for subject in columns]
+        table.add_row(text, unit, *cells, *([" ".join(map(verdict, by_subject.values())).strip()] * targets))
     return table
 
 
@@ -104,7 +106,7 @@ def comparison(runs: Sequence[Run]) -> Table:
     for position, run in enumerate(runs):
         for case in run.cases:
             for figure in case.figures:
-                key = (case.name, _label(figure), figure.subject, figure.unit)
+                key = (case.name, label(figure), figure.subject, figure.unit)
                 rows.setdefault(key, {})[position] = figure
     for key, figures in rows.items():
         cells = [number(figures[position].median) if position in figures else "" for position in range(len(runs))]

@@ -64,3 +64,10 @@ def test_report_refuses_other_files(tmp_path: Path) -> None:
     result = call("report", tmp_path / "a.json")
     assert result.exit_code == 1
     assert "is not a result file" in result.output
+
+
+def test_report_writes_markdown(tmp_path: Path) -> None:
+    save(run(), tmp_path / "a.json")
+    output = call("report", "--markdown", tmp_path / "a.json").output
+    assert "| requests, 64 clients | /s | 100 (90 to 120) | at least 95: hit |" in output
+    assert call("report", "--markdown", tmp_path / "a.json", tmp_path / "a.json").exit_code == 2
