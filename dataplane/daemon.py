@@ -21,8 +21,8 @@ from dataplane import config as configuration
 from dataplane import log as logs
 from dataplane.backend import NodeBackend
 from dataplane.callers import Callers
+from dataplane.claim import claim
 from dataplane.config import Config
-from dataplane.control import ControlServer
 from dataplane.desired import Desired
 from dataplane.dhcp.policy import Policy
 from dataplane.errors import ConfigError, NodeplaneError
@@ -40,6 +40,8 @@ from metadata.settings import Settings
 log = logging.getLogger("nodeplane.daemon")
 
 STORE_FILE = "nodeplane.db"
+# Chosen: time for a restart with a thousand networks; after it the control socket opens whatever the node does.
+GUESTS_FIRST_SECONDS = 0.6
 
 
 def run(config: Config, path: str) -> int:
@@ -79,6 +81,7 @@ class _Daemon:
         metrics = Metrics(self._config.metrics.per_network, fastpath.LEVEL)
         heartbeat = Heartbeat(metrics.histogram("nodeplane_event_loop_lag_seconds"), self._notifier)
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(claim())
             store = await Store.open(Path(self._config.node.state_dir) / STORE_FILE)
             stack.push_async_callback(store.close)
             log.info("store.opened", extra={"fields": {
@@ -98,18 +101,25 @@ class _Daemon:
             )  # fmt: skip
             metrics.add_reader(Readings(store, self._node, leases, self._metadata, lambda: self._suppressed).read)
             backend = NodeBackend(store, self._node, leases, self._metadata, heartbeat, metrics)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stopping.set)
+            starting = asyncio.create_task(self._node.start(), name="start")
+            stack.push_async_callback(_cancel, starting)
+            # Guests first: after a restart the node is up by then. A long first start is to be watched, though.
+            await asyncio.wait([starting], timeout=GUESTS_FIRST_SECONDS)
+            from dataplane.control import ControlServer  # aiohttp: a third of the time to the first answer
+
             control = ControlServer(backend, self._config, metrics)
             await control.start()
             stack.push_async_callback(control.close)
+            await starting
             return await self._serve(heartbeat)
 
     async def _serve(self, heartbeat: Heartbeat) -> int:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         pulse = asyncio.create_task(heartbeat.run(), name="heartbeat")
-        await self._node.start()
         # What is here now stays: the collector need not look at it again, and pauses stay short.
         gc.collect()
         gc.freeze()
@@ -183,6 +193,12 @@ def _settings(config: Config) -> Settings:
         header_timeout=metadata.header_timeout,
         idle_timeout=metadata.idle_timeout,
     )
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    """End a task that may be under way; what it raised has been seen by whoever awaited it."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _failure(task: asyncio.Task[None]) -> BaseException | None:

@@ -133,6 +133,16 @@ def test_delete(daemon: lab.Daemon) -> None:
     lab.wait_until(lambda: not Path("/run/netns/np-blue-net").exists(), "blue's namespace gone")
 
 
+def test_a_daemon_with_another_store_does_not_take_the_networks_down(daemon: lab.Daemon, tmp_path: Path) -> None:
+    daemon.apply(lab.documents("blue"))
+    other = lab.Daemon(tmp_path / "other").start(wait=False)
+    assert other.process is not None
+    assert other.process.wait(10) != 0
+    assert "another nodeplane" in other.log.read_text()
+    assert daemon.status()["networks"][0]["state"] == "ready"
+    assert Path("/run/netns/np-blue-net").exists()
+
+
 def test_a_second_daemon_does_not_disturb_the_first(daemon: lab.Daemon, tmp_path: Path) -> None:
     second = lab.Daemon(tmp_path / "daemon").start(wait=False)
     assert second.process is not None
