@@ -30,7 +30,7 @@ def run(bench: Context) -> None:
     bench.method(f"{count} networks, each with one subnet, port and instance; the daemon has every core. Ready: the "
                  f"status says so of every network, and {len(chosen)} guests in networks spread over all of them have "
                  "an OFFER of their address and their own meta_data.json.")  # fmt: skip
-    for repetition in range(bench.repeats(3)):
+    for repetition in range(bench.repeats(2)):
         node = Node(bench.directory / str(repetition), on_stop="teardown")
         sample.plug()
         try:

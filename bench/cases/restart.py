@@ -45,7 +45,7 @@ def run(bench: Context) -> None:
             bench.record("asking all of a running daemon", time.monotonic() - began, "s", variant=kind)
         bench.verified("every network: OFFER with the port's address, meta_data.json of the own instance; the same "
                        "check holds for every answer that is timed.")  # fmt: skip
-        for repetition in range(bench.repeats(5)):
+        for repetition in range(bench.repeats(3)):
             for name, end in (("SIGTERM", node.stop), ("SIGKILL", node.daemon.kill)):
                 bench.step(f"{name}, {repetition + 1}")
                 asked = time.monotonic()
