@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator
 from importlib import metadata
 
-LIBRARIES = ("aiohttp", "uvloop", "httptools", "msgspec", "pyroute2", "prometheus-client", "PyYAML", "click", "rich")
+LIBRARIES = ("aiohttp", "uvloop", "httptools", "msgspec", "prometheus-client", "PyYAML", "click", "rich")
 
 
 def details() -> Iterator[tuple[str, str]]:
