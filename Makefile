@@ -21,7 +21,7 @@ fuzz: ## every fuzz target for SECONDS each (60)
 	@NODEPLANE_FUZZ_SECONDS=$(or $(SECONDS),60) $(PYTHON) -m pytest -q --timeout 0 tests/fuzz
 
 docs: ## check the documentation against the code
-	@$(PYTHON) -m pytest -q tests/unit/test_docs.py
+	@$(PYTHON) -m pytest -q tests/unit/test_docs.py tests/unit/test_docs_guests.py
 
 build: ## compile fastpath in place; NODEPLANE_BUILD=release|debug|trace|sanitize|pure
 	@$(PYTHON) setup.py -q build_ext --inplace

@@ -25,6 +25,9 @@ EVENTS: dict[str, Event] = {
     "daemon.ready": Event("info", "The first synchronisation is done and every healthy network is served."),
     "daemon.stopping": Event("info", "A signal asked the process to end; what happens to kernel state is in on_stop."),
     "daemon.stopped": Event("info", "The process has closed everything and ends."),
+    "daemon.claim_ignored": Event(
+        "warning", "A local user holds the name by which a second nodeplane is kept off; theirs does not count."
+    ),
     "daemon.failed": Event("error", "The process cannot start or continue; error says why."),
     "daemon.task_failed": Event("error", "A task of the daemon ended by an unexpected error; it is a bug, report it."),
     "daemon.reloaded": Event("info", "SIGHUP: the configuration was read again; changed lists the keys that differ."),
@@ -61,7 +64,6 @@ EVENTS: dict[str, Event] = {
     "dhcp.withdrawn": Event("debug", "A guest took the offer of another DHCP server on its segment."),
     "dhcp.declined": Event("warning", "A guest found its address in use by somebody else on the segment."),
     "dhcp.nak": Event("info", "A guest asked for an address that is not its port's and was told so."),
-    "dhcp.dropped": Event("debug", "A packet to the DHCP server was thrown away; reason is the drop counter's."),
     # logging itself
     "python.message": Event("warning", "A library's own message; text is what it said, level is the library's."),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from dataplane import fields
+from dataplane.dhcp import options
 from dataplane.fields import Findings
 from dataplane.model import ExtraDhcpOpt, Port
 
@@ -70,8 +71,14 @@ def canonical(findings: Findings, port: Port, path: str) -> Port:
 
 
 def _option(findings: Findings, option: ExtraDhcpOpt, path: str) -> ExtraDhcpOpt:
+    before = len(findings.mistakes)
     option = findings.fields(option, path, _OPTION)
     name = _OPTION_NAME.fullmatch(option.opt_name)
     if not option.opt_value and name is not None and name["name"] not in BLANK_OPTIONS:
         findings.add(f"{path}.opt_value", f"may be blank only for {' and '.join(BLANK_OPTIONS)}")
+    if option.ip_version == 4 and len(findings.mistakes) == before:
+        try:
+            options.from_extra(option)
+        except ValueError as error:
+            findings.add(path, str(error))
     return option

@@ -41,7 +41,7 @@ def spaces() -> Iterator[list[str]]:
 
 def look(netns: str) -> str:
     show = lab.run("ip", "-details", "address", netns=netns).stdout + lab.run("ip", "route", netns=netns).stdout
-    return re.sub(r"valid_lft \S+|preferred_lft \S+|promiscuity \d+|allmulti \d+", "", show)
+    return re.sub(r"valid_lft \S+|preferred_lft \S+|promiscuity \d+|allmulti \d+|tentative", "", show)
 
 
 def test_adopted_namespaces_are_served_and_untouched(daemon: lab.Daemon, spaces: list[str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -141,6 +142,31 @@ def test_a_daemon_with_another_store_does_not_take_the_networks_down(daemon: lab
     assert "another nodeplane" in other.log.read_text()
     assert daemon.status()["networks"][0]["state"] == "ready"
     assert Path("/run/netns/np-blue-net").exists()
+
+
+def test_a_local_user_cannot_keep_the_daemon_from_starting(tmp_path: Path) -> None:
+    if Path("/proc/self/uid_map").read_text().split()[2] != "4294967295":
+        pytest.skip("a user namespace has one user only")
+    ready, end = multiprocessing.Event(), multiprocessing.Event()
+
+    def squat() -> None:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(b"\0nodeplane")
+            sock.listen()
+            ready.set()
+            end.wait(60)
+
+    squatter = multiprocessing.get_context("fork").Process(target=squat)
+    squatter.start()
+    assert ready.wait(10)
+    daemon = lab.Daemon(tmp_path / "d").start()
+    assert "daemon.claim_ignored" in daemon.log.read_text()
+    assert daemon.stop() == 0
+    end.set()
+    squatter.join()
 
 
 def test_a_second_daemon_does_not_disturb_the_first(daemon: lab.Daemon, tmp_path: Path) -> None:

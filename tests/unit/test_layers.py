@@ -42,7 +42,7 @@ LAYERS: dict[str, int] = {
     "dataplane.store": STATE,
     # 2: the kernel and the outside.
     "dataplane.carry_out": KERNEL,
-    "dataplane.claim": KERNEL,
+    "dataplane.claim": SERVICES,
     "dataplane.kernel": KERNEL,
     "dataplane.links": KERNEL,
     "dataplane.log": KERNEL,

@@ -79,3 +79,17 @@ def test_refusals(data: dict[str, Any], expected: list[str]) -> None:
 )
 def test_permitted(data: dict[str, Any]) -> None:
     documents.decode(data)
+
+
+@pytest.mark.parametrize(
+    ("option", "word"),
+    [
+        ({"opt_name": "no-such-option", "opt_value": "1"}, "no-such-option"),
+        ({"opt_name": "mtu", "opt_value": "many"}, "many"),
+        ({"opt_name": "54", "opt_value": "10.0.0.1"}, "54"),
+    ],
+)
+def test_a_dhcp_option_that_could_not_be_sent_is_refused(option: dict[str, str], word: str) -> None:
+    [mistake] = mistakes(of_port(extra_dhcp_opts=[option]))
+    assert mistake.startswith("ports[0].extra_dhcp_opts[0]")
+    assert word in mistake
