@@ -76,6 +76,8 @@ class Node:
         await self.reconciler.listen()
         await self._resync()
         position = self._position
+        # A store that nobody ever told anything is a new one, or in the place of a lost one, with guests running.
+        self.reconciler.spare_unknown = position == 0
         await self.reconciler.once()
         self._arrive(position)
         self.ready = True

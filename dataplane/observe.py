@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataplane import names
 from dataplane import rtnetlink as nl
 from dataplane import rtnetlink_replies as replies
-from dataplane.errors import ForeignObjectError
+from dataplane.errors import ForeignObjectError, NodeplaneError
 from dataplane.model import NetworkId
-from dataplane.netlink import Netlink
+from dataplane.netlink import Netlink, kernel_error
 from dataplane.netns import Namespaces
 from dataplane.plan import DesiredNetwork, NamespaceState, NetworkState
 from dataplane.rtnetlink_replies import Link
@@ -77,12 +77,25 @@ class Observer:
                 devices = {link.name: link for link in by_master.get(bridge.index, ()) if link is not veth}
             if desired is not None:
                 devices.update((name, by_name[name]) for name in desired.devices if name in by_name)
-            adopted = None
-            if desired is not None and desired.adopt is not None:
-                adopted = self.namespace(desired.adopt.netns, desired.adopt.device)
-            own = self.namespace(names.namespace(network_id), names.SERVICE_DEVICE)
-            states[network_id] = NetworkState(network_id, own, bridge, veth, devices, adopted)
+            own, adopted, unreadable = self._namespaces_of(network_id, desired)
+            states[network_id] = NetworkState(network_id, own, bridge, veth, devices, adopted, unreadable)
         return states
+
+    def _namespaces_of(
+        self, network_id: NetworkId, desired: DesiredNetwork | None
+    ) -> tuple[NamespaceState | None, NamespaceState | None, NodeplaneError | None]:
+        """The network's own namespace and the adopted one, or why they cannot be read: that stops no other network."""
+        name, adopted = names.namespace(network_id), None
+        try:
+            own = self.namespace(name, names.SERVICE_DEVICE)
+            if desired is not None and desired.adopt is not None:
+                name = desired.adopt.netns
+                adopted = self.namespace(name, desired.adopt.device)
+        except NodeplaneError as error:
+            return None, None, error
+        except OSError as error:
+            return None, None, kernel_error("look into namespace", name, error)
+        return own, adopted, None
 
     def namespace(self, name: str, device: str) -> NamespaceState | None:
         """A namespace and one device in it; None when there is no such namespace."""

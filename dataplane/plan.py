@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dataplane import names
-from dataplane.errors import ForeignObjectError
+from dataplane.errors import ForeignObjectError, NodeplaneError
 from dataplane.model import METADATA_IPV4, Adopt, NetworkId
 from dataplane.rtnetlink_replies import Link
 
@@ -78,6 +78,8 @@ class NetworkState:
     """Wanted devices that exist, and everything that is plugged into the bridge besides the veth."""
     adopted: NamespaceState | None = None
     """The namespace named by `adopt`, with its device."""
+    unreadable: NodeplaneError | None = None
+    """Why the namespaces could not be looked at: nothing is known of them, and nothing is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ class Plan:
     """Actions of each network that needs any, and the networks that cannot have what they need."""
 
     actions: dict[NetworkId, tuple[Action, ...]]
-    errors: dict[NetworkId, ForeignObjectError]
+    errors: dict[NetworkId, NodeplaneError]
 
 
 def plan(states: Mapping[NetworkId, NetworkState], desired: Mapping[NetworkId, DesiredNetwork]) -> Plan:
@@ -203,6 +205,9 @@ def plan(states: Mapping[NetworkId, NetworkState], desired: Mapping[NetworkId, D
     taken: dict[NetworkId, tuple[Action, ...]] = {}
     released: set[int] = set()
     for network_id, state in states.items():
+        if state.unreadable is not None:
+            result.errors[network_id] = state.unreadable
+            continue
         away = _take_away(state, desired.get(network_id))
         taken[network_id] = away
         for action in away:
@@ -213,7 +218,7 @@ def plan(states: Mapping[NetworkId, NetworkState], desired: Mapping[NetworkId, D
     for network_id in {**states, **desired}:
         wanted = desired.get(network_id)
         actions = taken.get(network_id, ())
-        if wanted is not None and wanted.adopt is None:
+        if wanted is not None and wanted.adopt is None and network_id not in result.errors:
             state = states.get(network_id) or NetworkState(network_id)
             try:
                 actions += _make(state, wanted) + _plug(state, wanted, released)

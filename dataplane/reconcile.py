@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
 from dataplane import names
@@ -27,6 +27,8 @@ log = logging.getLogger("nodeplane.node")
 # Chosen: a failed network is tried again soon, then ever more seldom.
 RETRY_SECONDS = 0.5
 RETRY_LIMIT_SECONDS = 15.0
+# Chosen: networks that one log line names.
+NAMED = 20
 
 T = TypeVar("T")
 States = Mapping[NetworkId, NetworkState]
@@ -41,6 +43,8 @@ class Reconciler:
     ) -> None:
         self.coalesce_seconds = coalesce_seconds
         """How long marks are gathered before a pass."""
+        self.spare_unknown = False
+        """Leave what is in the kernel of networks that nobody ever told us about."""
         self._kernel = kernel
         self._networks = networks
         self._marked: set[NetworkId] = set()
@@ -75,8 +79,14 @@ class Reconciler:
             await self._wake.wait()
             await asyncio.sleep(self.coalesce_seconds)
             position = started()
-            await self.once()
-            done(position)
+            try:
+                await self.once()
+            except (NodeplaneError, OSError) as error:
+                # Out of descriptors or memory, say: guests may cause that, and a daemon that ends helps nobody.
+                log.error("network.failed", extra={"fields": {"error": str(error)}})
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                done(position)
 
     async def listen(self) -> None:
         """Begin to hear of devices; call it before the first pass, so that nothing falls in between."""
@@ -124,12 +134,22 @@ class Reconciler:
         self._everything, self._marked = False, set()
         if not everything and not marked:
             return
+        try:
+            await self._pass(everything, marked)
+        except BaseException:
+            self._everything = self._everything or everything
+            self.mark(marked)
+            raise
+
+    async def _pass(self, everything: bool, marked: set[NetworkId]) -> None:
         began = time.perf_counter()
         ids = self._networks.keys() | marked if everything else marked
         wanted = {id_: served.desired() if (served := self._networks.get(id_)) else None for id_ in ids}
         desired = {id_: network for id_, network in wanted.items() if network is not None}
         if everything:
             states = await self._timed("observe", self._kernel.observe(desired))
+            if self.spare_unknown:
+                states = self._spared(states, ids)
         else:
             states = await self._timed("refresh", self._kernel.refresh(wanted))
         todo = plan(states, desired)
@@ -145,6 +165,14 @@ class Reconciler:
             else:
                 self._settle_gone(network_id, todo, errors.get(network_id))
         self._seconds.observe(time.perf_counter() - began)
+
+    def _spared(self, states: States, ids: Collection[NetworkId]) -> dict[NetworkId, NetworkState]:
+        """Only the networks that are known here; the others are named to the operator."""
+        if left := sorted(states.keys() - ids):
+            reason = "the store has never held anything: the networks in the kernel are left as they are"
+            fields = {"error": reason, "count": len(left), "networks": left[:NAMED]}
+            log.error("network.failed", extra={"fields": fields})
+        return {id_: state for id_, state in states.items() if id_ in ids}
 
     async def _timed(self, operation: str, work: Awaitable[T]) -> T:
         began = time.perf_counter()
@@ -165,7 +193,10 @@ class Reconciler:
             served = self._networks.get(network_id)
             if served is None or served.desired().adopt != network.adopt:
                 continue  # changed meanwhile, and marked again
-            key = serving_on(states[network_id], network) if network_id in states else None
+            state = states.get(network_id)
+            if state is not None and state.unreadable is not None:
+                continue  # what is open may still be right
+            key = serving_on(state, network) if state is not None else None
             if key is None:
                 served.close()
             elif served.serving_on != key and network_id not in errors:

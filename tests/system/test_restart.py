@@ -114,3 +114,41 @@ def test_lazy_networks_and_devices_that_come_and_go(daemon: lab.Daemon, plug: Ca
     lab.wait_until(lambda: daemon.status()["networks"][0]["plugged"] == 0, "forgotten")
     daemon.apply({"ports": [elsewhere[1] | {"host": "lab"}]})
     assert set(namespaces()) == {"np-blue-net", "np-green-net"}
+
+
+def test_a_lost_database_takes_nothing_from_running_guests(
+    daemon: lab.Daemon, tenants: dict[str, lab.Vm], tmp_path: Path
+) -> None:
+    """Nobody ever told an empty store anything, so it cannot mean that everything shall go."""
+    for vm in tenants.values():
+        vm.dhcp(tmp_path)
+    before, spaces = links(), namespaces()
+    daemon.kill()
+    for path in (tmp_path / "daemon").rglob("nodeplane.db*"):
+        path.unlink()
+    daemon.start()
+    assert (links(), namespaces()) == (before, spaces)
+    assert "left as they are" in daemon.log.read_text()
+    daemon.apply(lab.documents("blue"))
+    assert tenants["blue"].get("/latest/meta-data/hostname").body == "blue-vm.novalocal"
+    assert (links(), namespaces()) == (before, spaces)
+    # From the next start on the store has been told what there is: green is not.
+    daemon.stop()
+    daemon.start()
+    assert {name for name in namespaces() if name.startswith("np-")} == {"np-blue-net"}
+
+
+def test_a_namespace_that_cannot_be_entered_stops_no_other_network(
+    daemon: lab.Daemon, tenants: dict[str, lab.Vm], tmp_path: Path
+) -> None:
+    daemon.stop()
+    lab.run("ip", "netns", "delete", "np-green-net")
+    (Path("/run/netns") / "np-green-net").symlink_to("np-green-net")
+    daemon.start(wait=False)
+    lab.wait_until(lambda: daemon.socket.exists() and daemon.status()["ready"], "the node")
+    states = {row["id"]: row["state"] for row in daemon.status()["networks"]}
+    assert states == {"blue-net": "ready", "green-net": "error"}
+    assert tenants["blue"].dhcp(tmp_path).address == "10.0.0.5"
+    (Path("/run/netns") / "np-green-net").unlink()
+    lab.wait_until(lambda: all(row["state"] == "ready" for row in daemon.status()["networks"]), "green")
+    assert tenants["green"].dhcp(tmp_path).address == "10.0.0.5"
