@@ -94,12 +94,18 @@ def wait_option(meaning: str) -> Callable[[Callable[..., None]], Callable[..., N
     )
 
 
+OFFLINE = ("run", "check", "version")
+"""Commands that talk to no daemon, and need not wait for the import of an HTTP client."""
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="nodeplane", message="%(prog)s %(version)s")
 @click.option("--socket", envvar="NODEPLANE_SOCKET", default=SOCKET, show_default=True, help="The control socket.")
 @click.pass_context
 def main(context: click.Context, socket: str) -> None:
     """DHCP and instance metadata for every tenant network of a node, from one process."""
+    if context.invoked_subcommand in OFFLINE:
+        return
     from dataplane.control_client import ControlClient
 
     context.obj = ControlClient(socket)

@@ -76,6 +76,8 @@ class _Daemon:
 
     async def run(self) -> int:
         """Start everything, serve, end everything."""
+        # While all that is made stays, looking for garbage only delays the first answer.
+        gc.disable()
         log.info("daemon.starting", extra={"fields": {
             "version": __version__, "node": self._config.node_name, "config": self._path}})  # fmt: skip
         metrics = Metrics(self._config.metrics.per_network, fastpath.LEVEL)
@@ -123,6 +125,7 @@ class _Daemon:
         # What is here now stays: the collector need not look at it again, and pauses stay short.
         gc.collect()
         gc.freeze()
+        gc.enable()
         work = asyncio.create_task(self._node.run(), name="node")
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
         networks = len(self._node.networks)

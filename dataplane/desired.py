@@ -62,6 +62,16 @@ class Desired(Indexes):
             deletes=tuple([(kind, key) for kind, key in gone if self.get(kind, key) is not None]),
         )
 
+    def difference(self, state: DesiredState) -> Change:
+        """What makes this state that one, which is known to be right (of a source); the result has position 0."""
+        items = [item for _, item in numbered(state)]
+        kept = {(kind_of(item), item.id) for item in items}
+        return Change(
+            position=0,
+            puts=tuple([item for item in items if self.get(kind_of(item), item.id) != item]),
+            deletes=tuple([(kind, key) for kind in KINDS for key in self.of_kind(kind) if (kind, key) not in kept]),
+        )
+
     def apply(self, change: Change) -> Change:
         """Carry out a staged change; gives the change that undoes it.
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from dataplane import packets
+from dataplane.closer import Closer
 from dataplane.dhcp.core import Dhcp4Core, Output, Send
 from dataplane.leases import LeaseEvent
 from dataplane.metrics import Histogram
@@ -21,12 +22,13 @@ LeaseHook = Callable[[LeaseEvent], None]
 class DhcpService:
     """A thin shell: everything that decides is in the core, which outlives the socket."""
 
-    def __init__(self, core: Dhcp4Core, on_lease: LeaseHook, durations: Histogram) -> None:
+    def __init__(self, core: Dhcp4Core, on_lease: LeaseHook, durations: Histogram, closer: Closer) -> None:
         self.core = core
         self.unsent = 0
         """Replies that the kernel did not take."""
         self._on_lease = on_lease
         self._durations = durations
+        self._closer = closer
         self._sock: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -41,7 +43,7 @@ class DhcpService:
         """Stop serving; the core keeps what it knows."""
         if self._sock is not None and self._loop is not None:
             self._loop.remove_reader(self._sock.fileno())
-            self._sock.close()
+            self._closer.close(self._sock)
         self._sock = None
 
     def deliver(self, outputs: Iterable[Output]) -> None:

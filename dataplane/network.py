@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 from dataplane import names
+from dataplane.closer import Closer
 from dataplane.dhcp.core import Dhcp4Core, Policy, ServerIdentity
 from dataplane.dhcp_service import DhcpService, LeaseHook
 from dataplane.kernel import Place
@@ -21,10 +23,16 @@ class ServedNetwork:
     """A network with at least one port on this node. Knows what it wants of the kernel, and serves when it has it."""
 
     def __init__(
-        self, network: Network, policy: Policy, metadata: MetadataServer, on_lease: LeaseHook, durations: Histogram
+        self,
+        network: Network,
+        policy: Policy,
+        metadata: MetadataServer,
+        on_lease: LeaseHook,
+        durations: Histogram,
+        closer: Closer,
     ) -> None:
         identity = ServerIdentity(names.service_mac(network.id))
-        self.dhcp = DhcpService(Dhcp4Core(network, identity, policy), on_lease, durations)
+        self.dhcp = DhcpService(Dhcp4Core(network, identity, policy), on_lease, durations, closer)
         self.ports: dict[PortId, Port] = {}
         """Those on this node."""
         self.plugged: frozenset[str] = frozenset()
@@ -35,7 +43,7 @@ class ServedNetwork:
         self.error = ""
         self.retry_seconds = 0.0
         self._metadata = metadata
-        self._guard: NetworkSockets | None = None
+        self._guard: socket.socket | None = None
 
     @property
     def network(self) -> Network:
@@ -78,7 +86,7 @@ class ServedNetwork:
         self.close()
         self.dhcp.open(sockets.dhcp)
         self._metadata.attach(self.network.id, sockets.metadata)
-        self._guard = sockets
+        self._guard = sockets.guard
         self.serving_on = serving_on
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import logging
 import time
 
 from dataplane.callers import Callers
+from dataplane.closer import Closer
 from dataplane.desired import Desired
 from dataplane.dhcp.counters import Counters as DhcpCounters
 from dataplane.dhcp.policy import Policy
@@ -27,8 +28,9 @@ from metadata.server import MetadataServer
 
 log = logging.getLogger("nodeplane.node")
 
-# Chosen: every network is compared with the kernel once a minute even if nothing was heard, a part each second.
-AUDIT_SECONDS = 60
+# Chosen: every network is compared with the kernel now and then even if nothing was heard, a part each second. More
+# often would cost percents of a core with a thousand networks.
+AUDIT_SECONDS = 300
 # Chosen: leases end by the hour; a view that lags ten seconds is fine.
 EXPIRE_SECONDS = 10
 
@@ -69,6 +71,7 @@ class Node:
         self._progress = asyncio.Event()
         self._events = metrics.counter("nodeplane_source_events_total")
         self._resyncs = metrics.counter("nodeplane_source_resyncs_total")
+        self._closer = Closer()
         self._response_seconds = metrics.histogram("nodeplane_dhcp_response_duration_seconds")
 
     async def start(self) -> None:
@@ -99,6 +102,7 @@ class Node:
         if teardown:
             self.networks.clear()
             await self.reconciler.teardown()
+        await self._closer.finish()
 
     async def wait_applied(self, position: int, seconds: float) -> bool:
         """Wait until `applied` is at least `position`; False if it is not after so many seconds."""
@@ -124,7 +128,7 @@ class Node:
     async def _resync(self) -> None:
         """Take the whole state, as a difference to what is known."""
         position, state = await self._source.snapshot()
-        self._take(self.desired.stage(state, prune=True), position)
+        self._take(self.desired.difference(state), position)
         self.reconciler.mark_everything()
 
     async def _follow(self) -> None:
@@ -183,7 +187,9 @@ class Node:
         served = self.networks.get(port.network_id)
         if served is None:
             network = self.desired.networks[port.network_id]
-            served = ServedNetwork(network, self._policy, self._metadata, self._leases.take, self._response_seconds)
+            served = ServedNetwork(
+                network, self._policy, self._metadata, self._leases.take, self._response_seconds, self._closer
+            )
             self.networks[network.id] = served
         if served.set_port(port):
             self.reconciler.mark([port.network_id])

@@ -54,6 +54,7 @@ LAYERS: dict[str, int] = {
     # 3: services.
     "dataplane.backend": SERVICES,
     "dataplane.callers": SERVICES,
+    "dataplane.closer": KERNEL,
     "dataplane.control": SERVICES,
     "dataplane.dhcp_service": SERVICES,
     "dataplane.heartbeat": SERVICES,

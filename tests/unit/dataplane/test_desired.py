@@ -120,3 +120,12 @@ def test_an_empty_transaction(held: Desired) -> None:
     assert held.stage() == Change(0)
     assert held.apply(Change(3)) == Change(3)
     assert Desired().stage(DesiredState(), prune=True) == Change(0)
+
+
+def test_the_difference_to_a_sources_state_is_taken_as_it_is(held: Desired) -> None:
+    wanted = state([network("blue", vni=1)], [port("p1", 5), port("p2", 9)])
+    change = held.difference(wanted)
+    assert change == held.stage(wanted, prune=True)
+    held.apply(change)
+    assert held.state() == wanted
+    assert held.difference(wanted) == Change(0)
