@@ -16,6 +16,7 @@ from metadata import events
 from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
 from metadata.identity import Caller, Known, Refused, Unknown, peer_address, syn_source
 from metadata.responses import Response, error
+from metadata.settings import share
 from metadata.stream import State, Stream
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Connection(Stream):
     def __init__(self, listener: Listener, sock: socket.socket, address: str) -> None:
         super().__init__(listener, sock)
         self.caller = Caller(listener.network_id, _source_mac(sock), peer_address(address))
+        self.source = self.caller.mac or self.caller.address
         self._reader: RequestReader | None = None
         self._held: Request | None = None
         self._served = False
@@ -159,19 +161,26 @@ class Connection(Stream):
         server = self.listener.server
         self.listener.counters.request(response.label)
         stay = request.keep_alive
-        data = response.encode(server.ending(stay), request.method == "HEAD")
+        head_only = request.method == "HEAD"
+        shared = b""
+        if response.big and not head_only:
+            data, shared = response.parts(server.ending(stay))
+        else:
+            data = response.encode(server.ending(stay), head_only)
         if server.access is not None:
             server.access(self.caller, request, response)
         self._served = True
         self._timing = False
-        self.write(data, stay)
+        self.write(data, stay, shared)
 
     def _hold(self, request: Request, verdict: Unknown) -> None:
         listener = self.listener
         server = listener.server
         listener.counters.lookup_failed(verdict.reason)
         server.note("metadata.unknown_caller", **self._fields(), reason=verdict.reason)
-        if len(listener.held) >= server.settings.held_per_network:
+        limit = server.settings.held_per_network
+        own = sum(other.source == self.source for other in listener.held)
+        if len(listener.held) >= limit or own >= share(limit):
             listener.counters.drop("too_many_held")
             self._respond(request, server.unavailable)
             return

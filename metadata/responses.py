@@ -18,6 +18,9 @@ SEED_BYTES = 512
 """Nova: random_seed of meta_data.json is the base64 form of that many fresh bytes."""
 SEED_CHARACTERS = 4 * -(-SEED_BYTES // 3)
 
+BIG_BYTES = 32 << 10
+"""From this size on a body is not copied for each answer (chosen: below it, one small copy is cheaper)."""
+
 _EXPLANATIONS = {
     400: "The server could not comply with the request since it is either malformed or otherwise incorrect.",
     403: "Access was denied to this resource.",
@@ -43,7 +46,9 @@ class Response:
     that the same document gives the same answer again.
     """
 
-    __slots__ = ("_head", "_tail", "api", "body", "content_type", "headers", "label", "lasting", "seeded", "status")
+    __slots__ = (
+        "_head", "_tail", "api", "big", "body", "content_type", "headers", "label", "lasting", "seeded", "status"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -66,6 +71,8 @@ class Response:
         self.seeded = seed_at is not None
         self.body = body if seed_at is None else body[:seed_at]
         self._tail = b"" if seed_at is None else body[seed_at:]
+        self.big = len(body) >= BIG_BYTES
+        """Whether to write it by `parts`."""
         length = len(body) + (SEED_CHARACTERS if self.seeded else 0)
         lines = [
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
@@ -87,6 +94,12 @@ class Response:
         if self.seeded:
             return b"".join((self._head, ending, self.body, fresh_seed(), self._tail))
         return b"".join((self._head, ending, self.body))
+
+    def parts(self, ending: bytes) -> tuple[bytes, bytes]:
+        """The whole answer in two: what is of this answer only, and what all answers share."""
+        if self.seeded:
+            return b"".join((self._head, ending, self.body, fresh_seed())), self._tail
+        return self._head + ending, self.body
 
 
 def ending(date: str, keep_alive: bool) -> bytes:

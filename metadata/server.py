@@ -21,7 +21,7 @@ from metadata.counters import Counters
 from metadata.http1 import READ_BYTES, Request, RequestMemo
 from metadata.identity import Caller, CallerLookup
 from metadata.responses import Response, ending, error
-from metadata.settings import Settings
+from metadata.settings import Settings, share
 from metadata.stream import Stream
 
 ACCEPTS_AT_ONCE = 64
@@ -38,7 +38,7 @@ AccessHook = Callable[[Caller, Request, Response], None]
 class Listener:
     """The metadata service of one network: its listening sockets and the connections that came in through them."""
 
-    __slots__ = ("_sockets", "connections", "counters", "held", "loop", "network_id", "server")
+    __slots__ = ("_by_source", "_sockets", "connections", "counters", "held", "loop", "network_id", "server")
 
     def __init__(self, server: MetadataServer, network_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.server = server
@@ -49,6 +49,7 @@ class Listener:
         """Open connections that wait for something."""
         self.held: dict[Connection, None] = {}
         """Connections whose request waits for its caller to become known, oldest first."""
+        self._by_source: dict[str, int] = {}
         self._sockets: tuple[socket.socket, ...] = ()
 
     def add(self, sock: socket.socket) -> None:
@@ -71,11 +72,15 @@ class Listener:
     def remember(self, connection: Stream) -> None:
         """The connection has to wait for something."""
         self.connections += 1
+        self._by_source[connection.source] = self._by_source.get(connection.source, 0) + 1
         self.server.remember(connection, self)
 
     def forget(self, connection: Stream) -> None:
         """The connection is closing."""
         self.connections -= 1
+        self._by_source[connection.source] -= 1
+        if not self._by_source[connection.source]:
+            del self._by_source[connection.source]
         self.server.forget(connection)
 
     def _accept(self, listening: socket.socket) -> None:
@@ -90,11 +95,13 @@ class Listener:
                     return
                 continue  # the connection was gone before it was accepted
             sock.setblocking(False)
-            if self.connections >= self.server.settings.connections_per_network:
+            limit = self.server.settings.connections_per_network
+            connection = Connection(self, sock, peer[0])
+            if self.connections >= limit or self._by_source.get(connection.source, 0) >= share(limit):
                 self.counters.drop("too_many_connections")
                 self.server.turn_away(sock)
                 continue
-            Connection(self, sock, peer[0]).readable()
+            connection.readable()
 
     def _pause(self, listening: socket.socket, failure: OSError) -> None:
         events.emit("metadata.accept_failed", network=self.network_id, error=str(failure))

@@ -33,3 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How often the times above are looked at."""
     defer_accept_seconds: int = 10
     """TCP_DEFER_ACCEPT: a connection without data stays in the kernel that long; 0: off."""
+
+
+def share(limit: int) -> int:
+    """How much of a network's limit one guest of it may use: half, so that it cannot shut its neighbours out."""
+    return max(1, limit // 2)

@@ -42,22 +42,27 @@ class Stream:
         "_lingered",
         "_out",
         "_registered",
+        "_shared",
         "_sock",
         "_stay",
         "_watching",
         "deadline",
         "listener",
+        "source",
         "state",
     )
 
     def __init__(self, listener: Listener, sock: socket.socket) -> None:
         self.listener = listener
         self.state = State.READING
+        self.source = ""
+        """Whose it is: so that one guest's connections leave room for its neighbours'."""
         self.deadline = 0.0
         """Of the loop's clock; the server calls `expire` after it. Holds once the stream is registered."""
         self._sock = sock
         self._fd = -1
         self._out: memoryview | None = None
+        self._shared = b""
         self._stay = True
         self._registered = False
         self._watching = False
@@ -108,6 +113,8 @@ class Stream:
             self.lost()
             return
         self._out = self._out[sent:]
+        if not self._out and self._shared:
+            self._out, self._shared = memoryview(self._shared), b""
         if self._out:
             return
         self.listener.loop.remove_writer(self._fd)
@@ -137,18 +144,24 @@ class Stream:
             self.register(self.listener.server.settings.header_timeout)
         self.watch()
 
-    def write(self, data: bytes, stay: bool) -> None:
-        """Write an answer; what the guest does not take now is written later, in state WRITING."""
+    def write(self, data: bytes, stay: bool, shared: bytes = b"") -> None:
+        """Write an answer; what the guest does not take now is written later, in state WRITING.
+
+        `shared` follows `data` and is kept as it is, not copied: many guests may be slow with the same big document.
+        """
         try:
-            sent = self._sock.send(data)
+            sent = self._sock.sendmsg((data, shared)) if shared else self._sock.send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
             self.lost()
             return
         settings = self.listener.server.settings
-        if sent < len(data):
-            self._out = memoryview(data)[sent:]
+        if sent < len(data) + len(shared):
+            if sent < len(data):
+                self._out, self._shared = memoryview(data)[sent:], shared
+            else:
+                self._out = memoryview(shared)[sent - len(data) :]
             self._stay = stay
             self.register(settings.write_timeout)
             self.state = State.WRITING
@@ -208,6 +221,7 @@ class Stream:
             self.listener.forget(self)
         self.state = State.CLOSED
         self._out = None
+        self._shared = b""
         self._sock.close()
 
     def expire(self) -> None:

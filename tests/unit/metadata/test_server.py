@@ -8,6 +8,8 @@ import logging
 import re
 import resource
 import socket
+import tracemalloc
+from functools import partial
 
 import msgspec
 import pytest
@@ -273,6 +275,69 @@ def test_connections_are_bounded_per_network(run: Run) -> None:
             neighbour = await it.guest(network="green")
             assert (await neighbour.ask("/"))[0] == 200
             assert it.server.totals().dropped == {"too_many_connections": 1}
+
+    run(test())
+
+
+def test_one_guest_leaves_connections_to_its_neighbours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metadata.connection._source_mac", lambda sock: sock.getpeername()[0])
+
+    async def test() -> None:
+        async with lab(Settings(connections_per_network=4)) as it:
+            it.ports.know("blue", A, FULL)
+            it.ports.know("blue", B, FULL)
+            for status in (200, 200, 503):
+                guest = await it.guest()
+                assert (await guest.ask("/"))[0] == status
+            assert (await (await it.guest(B)).ask("/"))[0] == 200
+            it.server.detach("blue")
+            assert it.server.retired.dropped == {"too_many_connections": 1}
+
+    run(test())
+
+
+def test_one_guest_leaves_held_requests_to_its_neighbours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metadata.connection._source_mac", lambda sock: sock.getpeername()[0])
+
+    async def test() -> None:
+        async with lab(msgspec.structs.replace(QUICK, held_per_network=4)) as it:
+
+            def waiting(held: int) -> bool:
+                return len(it.server.listeners["blue"].held) == held
+
+            for held in (1, 2, 2):
+                hog = await it.guest()
+                await hog.send(b"GET / HTTP/1.0\r\n\r\n")
+                await until(partial(waiting, held))
+            assert (await hog.answer())[0] == 503
+            victim = await it.guest(B)
+            await victim.send(b"GET / HTTP/1.0\r\n\r\n")
+            await until(partial(waiting, 3))
+            it.ports.know("blue", B, FULL)
+            it.server.recheck("blue")
+            assert (await victim.answer())[0] == 200
+
+    run(test())
+
+
+@pytest.mark.parametrize("path", ["/latest/user-data", "/openstack/latest/meta_data.json"])
+def test_slow_readers_of_one_big_document_share_its_bytes(run: Run, path: str) -> None:
+    document = msgspec.structs.replace(FULL, user_data=bytes(8 << 20), meta={"big": "x" * (8 << 20)})
+
+    async def test() -> None:
+        async with lab() as it:
+            it.ports.know("blue", A, document)
+            guests = [await it.guest(receive=4096) for _ in range(12)]
+            tracemalloc.start()
+            for guest in guests:
+                await guest.send(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+            await until(lambda: it.server.listeners["blue"].connections == len(guests))
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < 40 << 20
+            status, _, body = await guests[0].answer()
+            assert status == 200
+            assert len(body) >= 8 << 20
 
     run(test())
 
