@@ -15,6 +15,7 @@ from typing import Literal
 
 from dataplane import rtnetlink as nl
 from dataplane import rtnetlink_replies as replies
+from dataplane.errors import KernelError
 from dataplane.netlink import Netlink, raise_receive_buffer
 from dataplane.netns import NamespaceThread
 from dataplane.rtnetlink_replies import LinkBrief
@@ -26,6 +27,8 @@ _READ = 64 << 10
 _GATHER_SECONDS = 0.005
 # Chosen: buffers read before the loop gets its turn again; a burst of thousands of devices takes several turns.
 _READS_PER_TURN = 256
+# Chosen: as for a network that failed.
+_RETRY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +132,14 @@ class LinkEvents:
             await self._wake.wait()
             self._wake.clear()
             if self._lost:
+                try:
+                    known = await self._thread.call(_dump)
+                except (KernelError, OSError):
+                    # Out of descriptors or memory: the loss is not forgotten, and looked into again.
+                    self._loop.call_later(_RETRY_SECONDS, self._wake.set)
+                    continue
                 self._lost = False
-                self._watch.resync(await self._thread.call(_dump))
+                self._watch.resync(known)
             if events := self._watch.take():
                 return events
         raise StopAsyncIteration

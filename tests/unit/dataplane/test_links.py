@@ -1,9 +1,18 @@
-"""The watch turns notifications into one event per device, without a socket."""
+"""The watch turns notifications into one event per device; the stream of them survives what the kernel refuses."""
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
 from dataplane import rtnetlink as nl
-from dataplane.links import LinkEvent, LinkWatch
+from dataplane.links import LinkEvent, LinkEvents, LinkWatch
+from dataplane.netns import NamespaceThread
 from dataplane.rtnetlink_replies import LinkBrief
 
 
@@ -77,3 +86,31 @@ def test_lost_notifications_are_one_event_that_stands_for_all() -> None:
     assert watch.take() == (LinkEvent("resync"),)
     watch.feed(new(5, "tap1"))
     assert watch.take() == ()
+
+
+class FailingThread:
+    """Fails once, then knows no device."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def call(self, function: Callable[[], Any]) -> list[LinkBrief]:
+        self.calls += 1
+        if self.calls == 1:
+            raise OSError(errno.EMFILE, "too many open files")
+        return []
+
+
+@pytest.mark.asyncio
+async def test_a_resync_without_descriptors_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataplane.links._RETRY_SECONDS", 0.0)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setblocking(False)
+    thread = FailingThread()
+    events = LinkEvents(cast(NamespaceThread, thread), ours, [])
+    monkeypatch.setattr(events, "_lost", True)
+    events._wake.set()
+    assert await asyncio.wait_for(anext(aiter(events)), 5) == (LinkEvent("resync"),)
+    assert thread.calls == 2
+    events.close()
+    theirs.close()
