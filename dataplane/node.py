@@ -31,6 +31,8 @@ log = logging.getLogger("nodeplane.node")
 # Chosen: every network is compared with the kernel now and then even if nothing was heard, a part each second. More
 # often would cost percents of a core with a thousand networks.
 AUDIT_SECONDS = 300
+# Chosen: nothing tells us what happens inside an adopted namespace, and its owner may make it again at any time.
+ADOPTED_AUDIT_SECONDS = 5
 # Chosen: leases end by the hour; a view that lags ten seconds is fine.
 EXPIRE_SECONDS = 10
 
@@ -222,5 +224,8 @@ class Node:
                     served.dhcp.core.tick(now)
             if second % EXPIRE_SECONDS == 0:
                 self._leases.expire(now)
-            if part := list(self.networks)[second % AUDIT_SECONDS :: AUDIT_SECONDS]:
+            adopted = [id_ for id_, served in self.networks.items() if served.network.adopt]
+            part = list(self.networks)[second % AUDIT_SECONDS :: AUDIT_SECONDS]
+            part += adopted[second % ADOPTED_AUDIT_SECONDS :: ADOPTED_AUDIT_SECONDS]
+            if part:
                 self.reconciler.mark(part)

@@ -11,6 +11,18 @@ import pytest
 from scripts import lab
 
 
+def lay(tenant: str) -> None:
+    """The namespace of a tenant with `tap0`, as an agent leaves it, its other end in the tenant's bridge."""
+    name = f"qdhcp-{tenant}"
+    lab.run("ip", "netns", "add", name)
+    lab.run("ip", "link", "add", f"q-{tenant}", "master", f"br-{tenant}", "type", "veth",
+            "peer", "name", "tap0", "netns", name)  # fmt: skip
+    for argv in (("link", "set", "tap0", "up"), ("address", "add", "10.0.0.2/24", "dev", "tap0"),
+                 ("address", "add", "169.254.169.254/32", "dev", "tap0")):  # fmt: skip
+        lab.run("ip", *argv, netns=name)
+    lab.run("ip", "link", "set", f"q-{tenant}", "up")
+
+
 @pytest.fixture
 def spaces() -> Iterator[list[str]]:
     """Two namespaces as Neutron's DHCP agent leaves them, each with its own bridge and stand-in VM."""
@@ -19,14 +31,9 @@ def spaces() -> Iterator[list[str]]:
     for name in names:
         tenant = name.partition("-")[2]
         lab.run("ip", "link", "add", f"br-{tenant}", "type", "bridge")
-        lab.run("ip", "netns", "add", name)
-        lab.run("ip", "link", "add", f"q-{tenant}", "master", f"br-{tenant}", "type", "veth",
-                "peer", "name", "tap0", "netns", name)  # fmt: skip
-        for argv in (("link", "set", "tap0", "up"), ("address", "add", "10.0.0.2/24", "dev", "tap0"),
-                     ("address", "add", "169.254.169.254/32", "dev", "tap0")):  # fmt: skip
-            lab.run("ip", *argv, netns=name)
+        lay(tenant)
         vms.append(lab.Vm(f"vm-{tenant}", f"tap-{tenant}", "02:00:00:00:00:05").plug())
-        for device in (f"q-{tenant}", f"br-{tenant}", f"tap-{tenant}"):
+        for device in (f"br-{tenant}", f"tap-{tenant}"):
             lab.run("ip", "link", "set", device, "up")
         lab.run("ip", "link", "set", f"tap-{tenant}", "master", f"br-{tenant}")
     yield names
@@ -71,3 +78,19 @@ def test_a_missing_namespace_is_an_error_of_that_network_only(daemon: lab.Daemon
     assert states["blue-net"]["state"] == "ready"
     assert states["green-net"]["state"] == "error"
     assert "qdhcp-nowhere" in states["green-net"]["error"]
+
+
+def test_a_namespace_that_its_owner_makes_again_is_served_again(
+    daemon: lab.Daemon, spaces: list[str], tmp_path: Path
+) -> None:
+    document = lab.documents("blue")
+    document["networks"][0]["adopt"] = {"netns": "qdhcp-blue", "device": "tap0"}
+    daemon.apply(document)
+    vm = lab.Vm("vm-blue", "tap-blue", "02:00:00:00:00:05")
+    assert vm.dhcp(tmp_path).address == "10.0.0.5"
+    # What an agent does when it resynchronises. Our sockets keep the old namespace alive, so only looking helps.
+    lab.run("ip", "netns", "del", "qdhcp-blue")
+    lab.run("ip", "link", "del", "q-blue")
+    lay("blue")
+    lab.wait_until(lambda: vm.get("/latest/meta-data/hostname").body == "blue-vm.novalocal", "an answer", 20)
+    assert vm.dhcp(tmp_path).address == "10.0.0.5"
