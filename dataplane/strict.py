@@ -11,6 +11,7 @@ import difflib
 import re
 import types
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Annotated, Any, NewType, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -62,7 +63,13 @@ def join(path: str, key: object) -> str:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The text ` (did you mean "..."?)` when one of the known words is near, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+    return _suggestion(word, tuple(known))
+
+
+@lru_cache(maxsize=256)
+def _suggestion(word: str, known: tuple[str, ...]) -> str:
+    """Cached: a key that is wrong once is often wrong in ten thousand objects, and comparing texts is slow."""
+    near = difflib.get_close_matches(word, known, n=1)
     return f', did you mean "{near[0]}"?' if near else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -113,3 +114,20 @@ def test_tenants_may_be_alike() -> None:
         document([network("blue"), network("green")], [port("pb", 5, "blue", **same), port("pg", 5, "green", **same)])
     )
     assert len({p.mac_address for p in state.ports}) == 1
+
+
+def test_a_document_that_is_wrong_all_over_gets_few_suggestions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each compares a text with all ids: thousands of them on the event loop would keep every guest waiting."""
+    asked: list[str] = []
+
+    def suggestion(word: str, known: Iterable[str]) -> str:
+        asked.append(word)
+        return f" ({len(list(known))})"
+
+    monkeypatch.setattr("dataplane.relations.suggestion", suggestion)
+    networks = [network(f"n{i}", subnet(f"s{i}")) for i in range(300)]
+    ports = [port(f"p{i}", network_id=f"m{i}", mac_address=f"02:00:00:00:00:{i:02x}", fixed_ips=[]) for i in range(9)]
+    found = mistakes(document(networks, ports))
+    assert len(found) == 9
+    assert asked == ["m0", "m1", "m2"]
+    assert [text.endswith(" (256)") for text in found] == [True] * 3 + [False] * 6
