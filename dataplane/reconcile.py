@@ -160,10 +160,11 @@ class Reconciler:
             states |= await self._timed("refresh", self._kernel.refresh(changed))
         await self._open(desired, states, errors)
         for network_id in ids | todo.actions.keys():
-            if served := self._networks.get(network_id):
-                self._settle(served, desired.get(network_id), states.get(network_id), errors.get(network_id))
-            else:
+            served = self._networks.get(network_id)
+            if served is None:
                 self._settle_gone(network_id, todo, errors.get(network_id))
+            elif network_id in desired:  # or it came back meanwhile, and is marked again
+                self._settle(served, desired[network_id], states.get(network_id), errors.get(network_id))
         self._seconds.observe(time.perf_counter() - began)
 
     def _spared(self, states: States, ids: Collection[NetworkId]) -> dict[NetworkId, NetworkState]:
@@ -215,7 +216,7 @@ class Reconciler:
     def _settle(
         self,
         served: ServedNetwork,
-        desired: DesiredNetwork | None,
+        desired: DesiredNetwork,
         state: NetworkState | None,
         error: NodeplaneError | None,
     ) -> None:
@@ -228,7 +229,7 @@ class Reconciler:
                 for device in sorted(devices):
                     log.info(event, extra={"fields": {"network": network_id, "device": device}})
         reason = str(error) if error else ""
-        if not reason and desired is not None and served.serving_on is None:
+        if not reason and served.serving_on is None:
             reason = ", ".join(f"there is no {what}" for what in waiting_for(state, desired)) or "not served yet"
         self._passes.add("error" if reason else "ok")
         if not reason:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, SimpleNamespace
 from typing import cast
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from dataplane.errors import KernelError, NodeplaneError
 from dataplane.kernel import Kernel
 from dataplane.metrics import Metrics
-from dataplane.model import NetworkId
+from dataplane.model import Network, NetworkId
+from dataplane.network import ServedNetwork
 from dataplane.plan import DesiredNetwork, NamespaceState, NetworkState
 from dataplane.reconcile import Reconciler
 
@@ -27,6 +29,7 @@ class FakeKernel:
         self.states: dict[NetworkId, NetworkState] = {}
         self.asked: list[set[NetworkId]] = []
         self.applied: list[set[NetworkId]] = []
+        self.meanwhile: Callable[[], None] = lambda: None
 
     async def observe(self, desired: Mapping[NetworkId, DesiredNetwork]) -> dict[NetworkId, NetworkState]:
         return await self.refresh(desired)
@@ -40,11 +43,12 @@ class FakeKernel:
     async def apply(self, actions: Mapping[NetworkId, object]) -> dict[NetworkId, NodeplaneError]:
         self.applied.append(set(actions))
         self.states = {}
+        self.meanwhile()
         return {}
 
 
-def made(kernel: FakeKernel) -> Reconciler:
-    return Reconciler(cast(Kernel, kernel), {}, Metrics(False, "pure"), 0.0)
+def made(kernel: FakeKernel, networks: Mapping[NetworkId, ServedNetwork] = MappingProxyType({})) -> Reconciler:
+    return Reconciler(cast(Kernel, kernel), networks, Metrics(False, "pure"), 0.0)
 
 
 def left(network_id: NetworkId) -> NetworkState:
@@ -88,3 +92,20 @@ async def test_a_network_that_was_deleted_here_is_never_spared() -> None:
     reconciler.mark([GREEN])
     await reconciler.once()
     assert kernel.applied == [{GREEN}]
+
+
+@pytest.mark.asyncio
+async def test_a_network_that_comes_back_while_it_is_removed_is_not_ready_yet(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "nodeplane")
+    kernel = FakeKernel()
+    kernel.states = {GREEN: left(GREEN)}
+    networks: dict[NetworkId, ServedNetwork] = {}
+    reconciler = made(kernel, networks)
+    again = SimpleNamespace(network=Network(GREEN), ports={}, serving_on=None, state="pending", error="")
+    kernel.meanwhile = lambda: networks.update({GREEN: cast(ServedNetwork, again)})
+    reconciler.mark([GREEN])
+    await reconciler.once()
+    assert (again.state, again.error) == ("pending", "")
+    assert "network.ready" not in caplog.messages
