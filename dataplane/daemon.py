@@ -26,6 +26,7 @@ from dataplane.config import Config
 from dataplane.desired import Desired
 from dataplane.dhcp.policy import Policy
 from dataplane.errors import ConfigError, NodeplaneError
+from dataplane.fdstore import FdStore
 from dataplane.heartbeat import Heartbeat
 from dataplane.kernel import Kernel
 from dataplane.lease_book import LeaseBook
@@ -41,7 +42,7 @@ log = logging.getLogger("nodeplane.daemon")
 
 STORE_FILE = "nodeplane.db"
 # Chosen: time for a restart with a thousand networks; after it the control socket opens whatever the node does.
-GUESTS_FIRST_SECONDS = 0.6
+GUESTS_FIRST_SECONDS = 1.5
 
 
 def run(config: Config, path: str) -> int:
@@ -93,12 +94,13 @@ class _Daemon:
             stack.push_async_callback(kernel.close)
             leases = LeaseBook(store, await store.load_leases())
             desired = Desired()
+            fdstore = FdStore(self._notifier)
             self._callers = Callers(desired, self._config.metadata.dhcp_domain)
             answered = metrics.histogram("nodeplane_metadata_request_duration_seconds").observe
             self._metadata = MetadataServer(self._callers, _settings(self._config), observe=answered)
             stack.callback(self._metadata.close)
             self._node = Node(
-                self._config.node_name, store, kernel, self._metadata, self._callers, desired, leases, metrics,
+                self._config.node_name, store, kernel, self._metadata, self._callers, desired, leases, metrics, fdstore,
                 _policy(self._config), self._config.node.coalesce_ms / 1000,
             )  # fmt: skip
             metrics.add_reader(Readings(store, self._node, leases, self._metadata, lambda: self._suppressed).read)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
+from dataclasses import dataclass
 
 from dataplane import names
 from dataplane.closer import Closer
 from dataplane.dhcp.core import Dhcp4Core, Policy, ServerIdentity
 from dataplane.dhcp_service import DhcpService, LeaseHook
+from dataplane.fdstore import FdStore
 from dataplane.kernel import Place
 from dataplane.metrics import Histogram
 from dataplane.model import Network, Port, PortId
@@ -19,20 +21,25 @@ from dataplane.status import NetworkStatus
 from metadata.server import MetadataServer
 
 
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every network of the node uses."""
+
+    metadata: MetadataServer
+    on_lease: LeaseHook
+    durations: Histogram
+    """Seconds from a DHCP packet read to its reply sent."""
+    closer: Closer
+    fdstore: FdStore
+
+
 class ServedNetwork:
     """A network with at least one port on this node. Knows what it wants of the kernel, and serves when it has it."""
 
-    def __init__(
-        self,
-        network: Network,
-        policy: Policy,
-        metadata: MetadataServer,
-        on_lease: LeaseHook,
-        durations: Histogram,
-        closer: Closer,
-    ) -> None:
+    def __init__(self, network: Network, policy: Policy, services: Services) -> None:
         identity = ServerIdentity(names.service_mac(network.id))
-        self.dhcp = DhcpService(Dhcp4Core(network, identity, policy), on_lease, durations, closer)
+        core = Dhcp4Core(network, identity, policy)
+        self.dhcp = DhcpService(core, services.on_lease, services.durations, services.closer)
         self.ports: dict[PortId, Port] = {}
         """Those on this node."""
         self.plugged: frozenset[str] = frozenset()
@@ -42,7 +49,7 @@ class ServedNetwork:
         self.state: State = "pending"
         self.error = ""
         self.retry_seconds = 0.0
-        self._metadata = metadata
+        self._services = services
         self._guard: socket.socket | None = None
 
     @property
@@ -81,19 +88,33 @@ class ServedNetwork:
         self.dhcp.core.remove_port(port_id)
         return self.ports.pop(port_id, None) is not None
 
+    def resume(self, serving_on: tuple[int, int]) -> bool:
+        """Serve on the sockets that an earlier process had put by, if they are the right ones."""
+        sockets = self._services.fdstore.take(self.network.id, serving_on, self.place.device)
+        if sockets is None:
+            return False
+        self._open(sockets, serving_on)
+        return True
+
     def open(self, sockets: NetworkSockets, serving_on: tuple[int, int]) -> None:
-        """Serve on these sockets instead of any earlier ones."""
+        """Serve on these sockets instead of any earlier ones, and put them by for the next process."""
         self.close()
+        self._open(sockets, serving_on)
+        self._services.fdstore.put(self.network.id, sockets)
+
+    def _open(self, sockets: NetworkSockets, serving_on: tuple[int, int]) -> None:
         self.dhcp.open(sockets.dhcp)
-        self._metadata.attach(self.network.id, sockets.metadata)
+        self._services.metadata.attach(self.network.id, sockets.metadata)
         self._guard = sockets.guard
         self.serving_on = serving_on
 
-    def close(self) -> None:
-        """Stop serving; what is known of ports and leases stays."""
+    def close(self, *, keep: bool = False) -> None:
+        """Stop serving; what is known of ports and leases stays. `keep`: the next process goes on with the sockets."""
+        if self.serving_on is not None and not keep:
+            self._services.fdstore.drop(self.network.id)
         self.serving_on = None
         self.dhcp.close()
-        self._metadata.detach(self.network.id)
+        self._services.metadata.detach(self.network.id)
         if self._guard is not None:
             self._guard.close()
             self._guard = None

@@ -16,12 +16,13 @@ from dataplane.desired import Desired
 from dataplane.dhcp.counters import Counters as DhcpCounters
 from dataplane.dhcp.policy import Policy
 from dataplane.errors import GapError
+from dataplane.fdstore import FdStore
 from dataplane.indexes import kind_of
 from dataplane.kernel import Kernel
 from dataplane.lease_book import LeaseBook
 from dataplane.metrics import Metrics
 from dataplane.model import Change, Instance, Network, NetworkId, Port, PortId
-from dataplane.network import ServedNetwork
+from dataplane.network import ServedNetwork, Services
 from dataplane.reconcile import Reconciler
 from dataplane.source import Source
 from metadata.server import MetadataServer
@@ -50,6 +51,7 @@ class Node:
         desired: Desired,
         leases: LeaseBook,
         metrics: Metrics,
+        fdstore: FdStore,
         policy: Policy,
         coalesce_seconds: float,
     ) -> None:
@@ -73,8 +75,8 @@ class Node:
         self._progress = asyncio.Event()
         self._events = metrics.counter("nodeplane_source_events_total")
         self._resyncs = metrics.counter("nodeplane_source_resyncs_total")
-        self._closer = Closer()
-        self._response_seconds = metrics.histogram("nodeplane_dhcp_response_duration_seconds")
+        durations = metrics.histogram("nodeplane_dhcp_response_duration_seconds")
+        self._services = Services(metadata, leases.take, durations, Closer(), fdstore)
 
     async def start(self) -> None:
         """Take a snapshot and bring the kernel to it. Networks that fail are left for `run` to try again."""
@@ -84,6 +86,8 @@ class Node:
         # A store that nobody ever told anything is a new one, or in the place of a lost one, with guests running.
         self.reconciler.spare_unknown = position == 0
         await self.reconciler.once()
+        for sock in self._services.fdstore.leftovers():
+            self._services.closer.close(sock)
         self._arrive(position)
         self.ready = True
 
@@ -100,11 +104,12 @@ class Node:
         self.ready = False
         self.reconciler.stop()
         for served in self.networks.values():
-            served.close()
+            served.close(keep=not teardown)
         if teardown:
             self.networks.clear()
             await self.reconciler.teardown()
-        await self._closer.finish()
+        await self._services.closer.finish()
+        await asyncio.to_thread(self._services.fdstore.finish)
 
     async def wait_applied(self, position: int, seconds: float) -> bool:
         """Wait until `applied` is at least `position`; False if it is not after so many seconds."""
@@ -189,9 +194,7 @@ class Node:
         served = self.networks.get(port.network_id)
         if served is None:
             network = self.desired.networks[port.network_id]
-            served = ServedNetwork(
-                network, self._policy, self._metadata, self._leases.take, self._response_seconds, self._closer
-            )
+            served = ServedNetwork(network, self._policy, self._services)
             self.networks[network.id] = served
         if served.set_port(port):
             self.reconciler.mark([port.network_id])

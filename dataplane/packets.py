@@ -93,12 +93,14 @@ class NetworkSockets:
     guard: socket.socket | None
     """Holds UDP port 67 so that the kernel sends no ICMP error to a client; never read. None: somebody else has it."""
 
+    def all(self) -> tuple[socket.socket, ...]:
+        """Those that there are."""
+        return (self.metadata, self.dhcp) if self.guard is None else (self.metadata, self.dhcp, self.guard)
+
     def close(self) -> None:
         """Close all of them."""
-        self.metadata.close()
-        self.dhcp.close()
-        if self.guard is not None:
-            self.guard.close()
+        for sock in self.all():
+            sock.close()
 
 
 def open_sockets(device: str) -> NetworkSockets:

@@ -200,7 +200,7 @@ class Reconciler:
             key = serving_on(state, network) if state is not None else None
             if key is None:
                 served.close()
-            elif served.serving_on != key and network_id not in errors:
+            elif served.serving_on != key and network_id not in errors and not served.resume(key):
                 places[network_id], keys[network_id] = served.place, key
         if not places:
             return

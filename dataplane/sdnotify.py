@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import time
-from collections.abc import MutableMapping
+from array import array
+from collections.abc import MutableMapping, Sequence
 
+_PATIENCE_SECONDS = 5.0
+"""How long a manager may be too busy to take a descriptor."""
 _LINE_LIMIT = 1000
 """Characters of a status line; the manager cuts at its own limit, a page."""
 
@@ -62,6 +66,33 @@ class Notifier:
     def extend_timeout(self, seconds: float) -> None:
         """Ask for more time before the current phase (start, reload, stop) counts as failed."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
+    def keep(self, name: str, descriptors: Sequence[int]) -> None:
+        """Have descriptors kept under a name until `forget`, also when this process is gone; blocks while it must.
+
+        They come back to the next process by sd_listen_fds(3). The manager keeps them even if nobody listens at the
+        other end (FDPOLL=0).
+        """
+        if self._socket is not None:
+            lines = f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0"
+            self._wait_to_send([lines.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))])
+
+    def forget(self, name: str) -> None:
+        """Have the descriptors of a name kept no longer; blocks while it must."""
+        if self._socket is not None:
+            self._wait_to_send([f"FDSTOREREMOVE=1\nFDNAME={name}".encode()], [])
+
+    def _wait_to_send(self, data: list[bytes], ancillary: list[tuple[int, int, array[int]]]) -> None:
+        """Unlike a status, what concerns descriptors must arrive; the manager's queue holds a few datagrams only."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        with contextlib.suppress(OSError):
+            while self._socket is not None:
+                try:
+                    self._socket.sendmsg(data, ancillary)
+                    return
+                except BlockingIOError:
+                    if not select.select([], [self._socket], [], deadline - time.monotonic())[1]:
+                        return
 
     def close(self) -> None:
         """Let go of the socket; later calls do nothing."""

@@ -40,20 +40,35 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(path, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         raise StoreError(f"cannot open {path}: {error}") from error
     try:
+        try:
+            return _connect(path)
+        except sqlite3.OperationalError:
+            # On a full disk there is no room for the index of the log that processes share. Without sharing it is in
+            # memory: guests are served, and what cannot be written is refused until there is room.
+            return _connect(path, shared=False)
+    except sqlite3.Error as error:
+        damaged = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        hint = "move it away or restore a copy" if damaged else "make room, or check the disk and the permissions"
+        raise StoreError(f"cannot read {path}: {error}; {hint}") from error
+
+
+def _connect(path: Path, *, shared: bool = True) -> sqlite3.Connection:
+    """`shared`: other processes may read the database meanwhile, to copy it. Raises sqlite3.Error too."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        if not shared:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         _check_ours(connection, path)
         # FULL: the write-ahead log is synced at each commit, so what was acknowledged survives loss of power too.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_size_limit = 16777216")
         migrate(connection)
-    except BaseException as error:
+    except BaseException:
         connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise StoreError(f"cannot read {path}: {error}; move it away or restore a copy") from error
         raise
     return connection
 

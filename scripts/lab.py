@@ -9,11 +9,15 @@ Only for use inside a private namespace (scripts/run and scripts/test make it): 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -152,8 +156,71 @@ def stop(process: subprocess.Popen[Any], seconds: float = 10.0) -> int:
     return process.wait()
 
 
+class Keeper:
+    """The part of a service manager that keeps descriptors over a restart: FDSTORE of sd_notify(3)."""
+
+    def __init__(self, path: Path) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65536)), hard))
+        self.path = path
+        self.kept: dict[str, list[int]] = {}
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self._thread = threading.Thread(target=self._listen, name="keeper", daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(self._socket, 65536, 253)
+            lines = dict(line.partition("=")[::2] for line in data.decode().splitlines())
+            name = lines.get("FDNAME", "")
+            if "FDSTORE" in lines:
+                # Out of the way of the numbers that the next process is going to get them by.
+                high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 16384) for descriptor in descriptors]
+                self.kept.setdefault(name, []).extend(high)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            elif "FDSTOREREMOVE" in lines:
+                for descriptor in self.kept.pop(name, ()):
+                    os.close(descriptor)
+            elif "STOP" in lines:
+                return
+
+    def give(self) -> tuple[Callable[[], None], dict[str, str]]:
+        """What a child calls before it becomes the daemon, and the environment that tells it of its descriptors."""
+        rows = [(name, descriptor) for name, descriptors in self.kept.items() for descriptor in descriptors]
+
+        def place() -> None:
+            for number, (_, descriptor) in enumerate(rows, 3):
+                os.dup2(descriptor, number)
+
+        names = ":".join(name for name, _ in rows)
+        return place, {"NOTIFY_SOCKET": str(self.path), "LISTEN_FDS": str(len(rows)), "LISTEN_FDNAMES": names}
+
+    def forget(self) -> None:
+        """Close what is kept: at the same time, as the kernel makes each packet socket wait."""
+        closers = [threading.Thread(target=os.close, args=[fd]) for fds in self.kept.values() for fd in fds]
+        self.kept.clear()
+        for closer in closers:
+            closer.start()
+        for closer in closers:
+            closer.join()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"STOP=1", str(self.path))
+        self._thread.join()
+        self._socket.close()
+        self.forget()
+
+
 class Daemon:
     """The nodeplane daemon as a process of its own, with its state below `directory`."""
+
+    keeper: Keeper | None = None
+    """Who keeps its sockets over a restart; None: nobody."""
 
     def __init__(self, directory: Path, config: str = "", environment: Mapping[str, str] | None = None) -> None:
         self.directory = directory
@@ -175,10 +242,14 @@ class Daemon:
 
     def start(self, wait: bool = True, seconds: float = 20.0) -> Daemon:
         """Start the process; with `wait`, return when it says that it is ready."""
+        place, more = self.keeper.give() if self.keeper else (None, {})
+        command = [sys.executable, "-m", "dataplane.cli", "run", "--config", str(self.config)]
+        if self.keeper:
+            command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dataplane.cli", "run", "--config", str(self.config)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment, cwd=SCRIPTS.parent,
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=SCRIPTS.parent,
+                env={**self.environment, **more}, preexec_fn=place, close_fds=self.keeper is None,
             )  # fmt: skip
         if wait:
             wait_until(self._ready, f"daemon ready (see {self.log})", seconds)

@@ -10,6 +10,7 @@ from bench.guests import Guests
 from bench.ours import Node
 from bench.spaces import settle
 from bench.sweep import sweep
+from scripts.lab import Keeper, wait_until
 
 NETWORKS = 1000
 TARGET = 1.0
@@ -28,11 +29,13 @@ def run(bench: Context) -> None:
                  "the asking itself. The daemon has every core, the guests share them.")  # fmt: skip
     bench.method(
         "'from the signal' contains the end of the old process, which its supervisor waits for before it starts the "
-        "new one; the other times begin with the start of the new process, whose bytecode is there."
+        "new one; the other times begin with the start of the new process, whose bytecode is there. 'Sockets kept': "
+        "the supervisor keeps the descriptors as systemd's FileDescriptorStoreMax= does."
     )
     document, each = documents.networks(count, bench.options.seed)
     guests = Guests(each).plug()
     node = Node(bench.directory / "node")
+    keeper = Keeper(bench.directory / "keeper")
     try:
         bench.step(f"bring up {count} networks")
         node.start()
@@ -46,8 +49,21 @@ def run(bench: Context) -> None:
         bench.verified("every network: OFFER with the port's address, meta_data.json of the own instance; the same "
                        "check holds for every answer that is timed.")  # fmt: skip
         for repetition in range(bench.repeats(3)):
-            for name, end in (("SIGTERM", node.stop), ("SIGKILL", node.daemon.kill)):
+            for name, end, kept in (
+                ("SIGTERM", node.stop, None),
+                ("SIGTERM, sockets kept", node.stop, keeper),
+                ("SIGKILL, sockets kept", node.daemon.kill, keeper),
+                ("SIGKILL", node.daemon.kill, None),
+            ):
                 bench.step(f"{name}, {repetition + 1}")
+                if node.daemon.keeper is not kept:
+                    # The process that is going to be ended must be one that has put its sockets by, or has not.
+                    node.stop()
+                    keeper.forget()
+                    node.daemon.keeper = kept
+                    node.start()
+                    if kept:
+                        wait_until(lambda: len(keeper.kept) == count, "sockets kept", 30)
                 asked = time.monotonic()
                 end()
                 ended = time.monotonic()
@@ -65,6 +81,7 @@ def run(bench: Context) -> None:
         node.clear()
     finally:
         node.stop()
+        keeper.close()
         guests.unplug()
     settle()
 

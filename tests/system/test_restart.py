@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,49 @@ def test_nothing_is_lost_through_a_restart(
     assert links() == before
     assert namespaces() == spaces
     assert not [line for line in output.splitlines() if "np" in line or "Deleted" in line], output
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_who_asks_meanwhile_waits_and_is_answered(
+    end: str, daemon: lab.Daemon, plug: Callable[..., lab.Vm], tmp_path: Path
+) -> None:
+    """With a service manager that keeps the sockets: between two processes a connection is queued, not refused."""
+    keeper = lab.Keeper(tmp_path / "keeper")
+    daemon.stop()
+    daemon.keeper = keeper
+    daemon.start()
+    daemon.apply(lab.documents("blue", "green"))
+    vms = [plug("blue"), plug("green")]
+    for vm in vms:
+        vm.set_address("10.0.0.5/24")
+        assert vm.get("/latest/meta-data/hostname").status == 200
+    lab.wait_until(lambda: len(keeper.kept) == 2, "sockets put by")
+    inodes = {name: [os.fstat(fd).st_ino for fd in fds] for name, fds in keeper.kept.items()}
+    getattr(daemon, end)()
+    answers: list[lab.Answer] = []
+    clients = [
+        threading.Thread(target=lambda vm=vm: answers.append(vm.get("/latest/meta-data/hostname"))) for vm in vms
+    ]
+    for client in clients:
+        client.start()
+    lab.wait_until(lambda: waiting("np-blue-net") and waiting("np-green-net"), "connections queued")
+    daemon.start()
+    for client in clients:
+        client.join(20)
+    assert sorted(answer.body for answer in answers) == ["blue-vm.novalocal", "green-vm.novalocal"]
+    assert {name: [os.fstat(fd).st_ino for fd in fds] for name, fds in keeper.kept.items()} == inodes
+    assert vms[0].dhcp(tmp_path).address == "10.0.0.5"
+    daemon.apply({"ports": [lab.documents("blue")["ports"][0] | {"host": "elsewhere"}]})
+    lab.wait_until(lambda: list(keeper.kept) == ["np-green-net"], "blue's sockets forgotten")
+    daemon.clear()
+    daemon.stop()
+    keeper.close()
+
+
+def waiting(netns: str) -> bool:
+    """Whether a connection sits in the queue of the metadata listener (deferred ones count as half open)."""
+    states = lab.run("ss", "-Htn", "state", "connected", "sport", "=", ":80", netns=netns).stdout
+    return bool(states.strip())
 
 
 def test_a_lease_survives_a_crash(daemon: lab.Daemon, tenants: dict[str, lab.Vm], tmp_path: Path) -> None:

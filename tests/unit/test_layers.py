@@ -43,6 +43,7 @@ LAYERS: dict[str, int] = {
     # 2: the kernel and the outside.
     "dataplane.carry_out": KERNEL,
     "dataplane.claim": SERVICES,
+    "dataplane.fdstore": KERNEL,
     "dataplane.kernel": KERNEL,
     "dataplane.links": KERNEL,
     "dataplane.log": KERNEL,

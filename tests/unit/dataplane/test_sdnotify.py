@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,3 +68,31 @@ def test_a_manager_that_does_not_read_does_not_block_us(manager: tuple[socket.so
     for _ in range(5000):
         notifier.watchdog()
     notifier.close()
+
+
+def test_descriptors_arrive_even_when_the_manager_is_busy(manager: tuple[socket.socket, str]) -> None:
+    """More datagrams than the queue holds, and nobody reads at first: each is waited for."""
+    receiver, address = manager
+    notifier = Notifier({"NOTIFY_SOCKET": address})
+    end, other = os.pipe()
+    count = 100
+
+    def send() -> None:
+        for number in range(count):
+            notifier.keep(f"np-{number}", [end, other])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    for number in range(count):
+        data, descriptors, _, _ = socket.recv_fds(receiver, 4096, 10)
+        assert data.decode() == f"FDSTORE=1\nFDNAME=np-{number}\nFDPOLL=0"
+        assert [os.fstat(fd).st_ino for fd in descriptors] == [os.fstat(end).st_ino, os.fstat(other).st_ino]
+        for descriptor in descriptors:
+            os.close(descriptor)
+    sender.join()
+    notifier.forget("np-1")
+    assert receiver.recv(4096) == b"FDSTOREREMOVE=1\nFDNAME=np-1"
+    notifier.close()
+    notifier.forget("np-2")
+    for descriptor in (end, other):
+        os.close(descriptor)

@@ -1,0 +1,129 @@
+"""Sockets that outlive the process: kept by the service manager over a restart or a crash (FDSTORE of sd_notify(3)).
+
+A guest that asks while the daemon restarts waits in a queue instead of being refused, and the next process opens
+nothing anew. A socket is taken back only when it still is where its network is served now: same namespace, same
+device. Without a manager that keeps descriptors (FileDescriptorStoreMax=) all of this does nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from dataplane.model import NetworkId
+from dataplane.packets import NetworkSockets
+from dataplane.sdnotify import Notifier
+
+FIRST_DESCRIPTOR = 3
+"""Where a manager begins to put descriptors, sd_listen_fds(3)."""
+PREFIX = "np-"
+
+# linux/sockios.h, asm-generic/socket.h: not in Python's modules.
+_SIOCGSKNS = 0x894C
+_SO_BINDTOIFINDEX = 62
+
+
+class FdStore:
+    """Puts sockets of networks with the manager, and finds those that it gave to this process."""
+
+    def __init__(self, notifier: Notifier, environment: MutableMapping[str, str] = os.environ) -> None:
+        """Take LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES out of `environment`, and the descriptors they name."""
+        self._notifier = notifier
+        self._kept = _inherited(environment)
+        # One thread, so that what is said of a network arrives in order; the manager may be slow to listen.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fdstore")
+
+    def take(self, network_id: NetworkId, serving_on: tuple[int, int], device: str) -> NetworkSockets | None:
+        """The kept sockets of a network if they are on this namespace (inode) and device (index, name)."""
+        kept = self._kept.get(PREFIX + network_id)
+        sockets = _complete(kept) if kept else None
+        if sockets is None or not _are_on(sockets, serving_on, device):
+            return None
+        del self._kept[PREFIX + network_id]
+        return sockets
+
+    def put(self, network_id: NetworkId, sockets: NetworkSockets) -> None:
+        """Have the sockets kept; the caller goes on using and closes its own descriptors."""
+        if self._notifier.active:
+            descriptors = [os.dup(sock.fileno()) for sock in sockets.all()]
+            self._thread.submit(self._put, PREFIX + network_id, descriptors)
+
+    def drop(self, network_id: NetworkId) -> None:
+        """Have the sockets of a network kept no longer."""
+        if self._notifier.active:
+            self._thread.submit(self._notifier.forget, PREFIX + network_id)
+
+    def leftovers(self) -> list[socket.socket]:
+        """What was kept and nobody took: no longer kept, and the caller's to close."""
+        left = [sock for kept in self._kept.values() for sock in kept]
+        if self._notifier.active:
+            for name in self._kept:
+                self._thread.submit(self._notifier.forget, name)
+        self._kept.clear()
+        return left
+
+    def finish(self) -> None:
+        """Wait until the manager has been told everything."""
+        self._thread.shutdown()
+
+    def _put(self, name: str, descriptors: list[int]) -> None:
+        try:
+            self._notifier.keep(name, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def _inherited(environment: MutableMapping[str, str]) -> dict[str, list[socket.socket]]:
+    pid = environment.pop("LISTEN_PID", "")
+    count = environment.pop("LISTEN_FDS", "")
+    names = environment.pop("LISTEN_FDNAMES", "").split(":")
+    kept: dict[str, list[socket.socket]] = {}
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return kept
+    for descriptor, name in zip(range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count)), names, strict=False):
+        os.set_inheritable(descriptor, False)
+        # What is no socket is nothing of ours.
+        with suppress(OSError):
+            sock = socket.socket(fileno=descriptor)
+            sock.setblocking(False)
+            kept.setdefault(name, []).append(sock)
+    return kept
+
+
+def _complete(kept: Iterable[socket.socket]) -> NetworkSockets | None:
+    metadata = dhcp = guard = None
+    for sock in kept:
+        if sock.family == socket.AF_PACKET:
+            dhcp = sock
+        elif sock.type == socket.SOCK_STREAM:
+            metadata = sock
+        else:
+            guard = sock
+    return NetworkSockets(metadata, dhcp, guard) if metadata is not None and dhcp is not None else None
+
+
+def _are_on(sockets: NetworkSockets, serving_on: tuple[int, int], device: str) -> bool:
+    inode, index = serving_on
+    try:
+        if sockets.metadata.getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX) != index:
+            return False
+        # A packet socket whose device has gone has no name any more, also when another device took the name.
+        if sockets.dhcp.getsockname()[0] != device:
+            return False
+        return all(_namespace(sock) == inode for sock in sockets.all())
+    except OSError:
+        return False
+
+
+def _namespace(sock: socket.socket) -> int:
+    """Inode of the network namespace that a socket is in."""
+    descriptor = fcntl.ioctl(sock.fileno(), _SIOCGSKNS)
+    try:
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
