@@ -50,7 +50,7 @@ def connect(path: Path) -> sqlite3.Connection:
             # memory: guests are served, and what cannot be written is refused until there is room.
             return _connect(path, shared=False)
     except sqlite3.Error as error:
-        damaged = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        damaged = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
         hint = "move it away or restore a copy" if damaged else "make room, or check the disk and the permissions"
         raise StoreError(f"cannot read {path}: {error}; {hint}") from error
 
