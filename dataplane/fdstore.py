@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from dataplane.model import NetworkId
+from dataplane.netns import DIRECTORY
 from dataplane.packets import NetworkSockets
 from dataplane.sdnotify import Notifier
 
@@ -45,6 +46,20 @@ class FdStore:
             return None
         del self._kept[PREFIX + network_id]
         return sockets
+
+    def where(self, network_id: NetworkId, netns: str) -> tuple[int, int] | None:
+        """Namespace (inode) and device (index) of the kept sockets of a network, if `netns` still is that namespace."""
+        kept = self._kept.get(PREFIX + network_id)
+        sockets = _complete(kept) if kept else None
+        if sockets is None:
+            return None
+        try:
+            inode = _namespace(sockets.metadata)
+            if os.stat(DIRECTORY / netns).st_ino != inode:
+                return None
+            return inode, sockets.metadata.getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX)
+        except OSError:
+            return None
 
     def put(self, network_id: NetworkId, sockets: NetworkSockets) -> None:
         """Have the sockets kept; the caller goes on using and closes its own descriptors."""

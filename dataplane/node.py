@@ -82,6 +82,8 @@ class Node:
         """Take a snapshot and bring the kernel to it. Networks that fail are left for `run` to try again."""
         await self.reconciler.listen()
         await self._resync()
+        for served in self.networks.values():
+            served.resume_where_it_was()
         position = self._position
         # A store that nobody ever told anything is a new one, or in the place of a lost one, with guests running.
         self.reconciler.spare_unknown = position == 0
