@@ -44,6 +44,10 @@ _SERVER_TYPES: Final = frozenset({c.OFFER, c.ACK, c.NAK})
 # What an unknown guest waits for an answer to. A BOOTP request waits only if it would be answered.
 _HELD_TYPES: Final = frozenset({c.DISCOVER, c.REQUEST, c.INFORM})
 
+STRANGERS: Final = 20
+"""All unknown MACs and relays of a network together may send as much as so many ports (chosen: a boot storm of VMs
+whose ports are not here yet passes, and the noise of one network costs the others little)."""
+
 
 class Dhcp4Core:
     """DHCPv4 for one network. Times are Unix seconds; the object reads no clock."""
@@ -53,6 +57,7 @@ class Dhcp4Core:
         self._policy = policy or Policy()
         self._responder = Responder(network, identity, self._policy, self.counters)
         self._relays = _relays(network)
+        self._strangers = _strangers(self._policy)
         self._by_mac: dict[bytes, ServedPort] = {}
         self._by_id: dict[PortId, ServedPort] = {}
         self._hold = Hold(self._policy.hold_seconds, self._policy.hold_limit, self.counters)
@@ -75,6 +80,7 @@ class Dhcp4Core:
     def set_policy(self, policy: Policy) -> None:
         """Serve by other switches from now on; what is held stays held."""
         self._policy = self._responder.policy = policy
+        self._strangers = _strangers(policy)
         self._hold.configure(policy.hold_seconds, policy.hold_limit)
         for port in self._by_id.values():
             port.forget_templates()
@@ -128,10 +134,12 @@ class Dhcp4Core:
             return []
         src_mac, payload = udp.src_mac, udp.payload
         port = self._by_mac.get(src_mac)
-        # Before the message is read: a flood of one port must stay cheap. Relays speak for many ports (see below).
-        if port is not None and payload[24:28] == c.ANY and not port.bucket.take(now):
-            self.counters.drop("rate_limited")
-            return []
+        # Before the message is read: a flood must stay cheap. Our relays speak for many ports (see below).
+        if payload[24:28] not in self._relays:
+            bucket = self._strangers if port is None else port.bucket
+            if not bucket.take(now):
+                self.counters.drop("rate_limited")
+                return []
         try:
             message = decode(payload)
         except WireError as error:
@@ -204,6 +212,10 @@ class Dhcp4Core:
         """Another port may have taken the MAC already."""
         if self._by_mac.get(port.mac) is port:
             del self._by_mac[port.mac]
+
+
+def _strangers(policy: Policy) -> TokenBucket:
+    return TokenBucket(policy.rate * STRANGERS, policy.burst * STRANGERS)
 
 
 def _relays(network: Network) -> frozenset[bytes]:

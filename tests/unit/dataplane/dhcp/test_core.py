@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dataplane.dhcp.core import DROP_REASONS, Dhcp4Core
+from dataplane.dhcp.core import DROP_REASONS, STRANGERS, Dhcp4Core
 from dataplane.dhcp.counters import CORE_DROP_REASONS
-from dataplane.model import Ip, PortId
+from dataplane.model import Ip, Port, PortId
 from fastpath import framing
 from tests.unit.dataplane.dhcp import guest
 from tests.unit.dataplane.dhcp.guest import answers, ask, core, events, frame, ip, network, port, silent, subnet
@@ -122,6 +122,30 @@ class TestRate:
         ask(server, DISCOVER)
         server.set_port(port(), guest.NOW)
         silent(server, DISCOVER, "rate_limited")
+
+    def test_strangers_of_a_network_share_a_limit_and_take_nothing_from_its_ports(self) -> None:
+        server = core(of=RELAYS, rate=1.0, burst=1)
+        strangers = [f"fa:16:3e:01:00:{number:02x}" for number in range(STRANGERS + 1)]
+        for mac in strangers[1:-1]:
+            server.receive(frame(guest.DISCOVER, mac=mac), guest.NOW)
+        silent(server, relayed(guest.DISCOVER, giaddr="10.9.9.9"), "unknown_relay")
+        silent(server, frame(guest.DISCOVER, mac=strangers[-1]), "rate_limited")
+        silent(server, relayed(guest.DISCOVER, giaddr="10.9.9.9"), "rate_limited")
+        ask(server, DISCOVER)
+        later = guest.NOW + 1.0
+        server.receive(frame(guest.DISCOVER, mac=strangers[-1]), later)
+        assert ask_held(server, port(mac=strangers[-1], address="10.0.0.7", id=PortId("late")), later)
+
+    def test_a_rate_of_zero_is_no_limit_for_strangers_either(self) -> None:
+        server = core(rate=0.0, burst=1)
+        for _ in range(3 * STRANGERS):
+            server.receive(UNKNOWN, guest.NOW)
+        assert server.counters.dropped == {}
+
+
+def ask_held(server: Dhcp4Core, late: Port, now: float) -> bool:
+    """Whether the packet of a port that appears now was held, and is answered."""
+    return bool(answers(server.set_port(late, now)))
 
 
 class TestRelay:
