@@ -51,6 +51,8 @@ def run(config: Config, path: str) -> int:
     Raises NodeplaneError when the daemon cannot start.
     """
     suppressed = logs.configure(config.log)
+    # Until the daemon serves there is nothing to reload, and the signal's default is to end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _raise_descriptor_limit()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -92,7 +94,10 @@ class _Daemon:
                 "instances": len(store.desired.instances)}})  # fmt: skip
             kernel = await Kernel.open()
             stack.push_async_callback(kernel.close)
-            leases = LeaseBook(store, await store.load_leases())
+            rows = await store.load_leases()
+            leases = LeaseBook(store, rows)
+            # The journal is written a moment after a transaction: a crash in between leaves rows of deleted ports.
+            leases.forget_ports({row.port_id for row in rows} - store.desired.ports.keys())
             desired = Desired()
             fdstore = FdStore(self._notifier)
             self._callers = Callers(desired, self._config.metadata.dhcp_domain)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -174,3 +176,25 @@ def test_a_second_daemon_does_not_disturb_the_first(daemon: lab.Daemon, tmp_path
     assert second.process is not None
     assert second.process.wait(10) != 0
     assert daemon.cli("status", "--brief").returncode == 0
+
+
+def test_sighup_before_the_daemon_serves_is_harmless(daemon: lab.Daemon) -> None:
+    daemon.stop()
+    before = daemon.log.read_text().count("daemon.starting")
+    daemon.start(wait=False)
+    lab.wait_until(lambda: daemon.log.read_text().count("daemon.starting") > before, "the start")
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGHUP)
+    lab.wait_until(lambda: daemon.cli("status", "--brief", check=False).returncode == 0, "readiness")
+    assert daemon.process.poll() is None
+
+
+def test_leases_of_ports_that_are_gone_do_not_come_back(daemon: lab.Daemon) -> None:
+    """The journal follows a transaction by a moment, and a lease without end would stay for ever."""
+    daemon.stop()
+    row = {"network_id": "n", "port_id": "gone", "mac": "02:00:00:00:00:05", "address": "10.0.0.5", "state": "bound",
+           "since": 1.0, "updated": 1.0}  # fmt: skip
+    with contextlib.closing(sqlite3.connect(daemon.directory / "state" / "nodeplane.db")) as database, database:
+        database.execute("INSERT INTO leases VALUES (?, ?, ?)", (row["port_id"], row["address"], json.dumps(row)))
+    daemon.start()
+    assert daemon.get("leases") == []
