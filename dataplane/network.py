@@ -88,11 +88,10 @@ class ServedNetwork:
         self.dhcp.core.remove_port(port_id)
         return self.ports.pop(port_id, None) is not None
 
-    def resume_where_it_was(self) -> None:
+    def resume_where_it_was(self) -> bool:
         """Serve on the sockets of an earlier process, before the kernel is looked at, if they are in our namespace."""
         serving_on = self._services.fdstore.where(self.network.id, self.place.netns)
-        if serving_on is not None:
-            self.resume(serving_on)
+        return serving_on is not None and self.resume(serving_on)
 
     def resume(self, serving_on: tuple[int, int]) -> bool:
         """Serve on the sockets that an earlier process had put by, if they are the right ones."""

@@ -34,6 +34,8 @@ log = logging.getLogger("nodeplane.node")
 AUDIT_SECONDS = 300
 # Chosen: nothing tells us what happens inside an adopted namespace, and its owner may make it again at any time.
 ADOPTED_AUDIT_SECONDS = 5
+# Chosen: after a restart guests that waited in the queues of kept sockets have the processor to themselves that long.
+QUEUED_GUESTS_SECONDS = 0.5
 # Chosen: leases end by the hour; a view that lags ten seconds is fine.
 EXPIRE_SECONDS = 10
 
@@ -82,8 +84,9 @@ class Node:
         """Take a snapshot and bring the kernel to it. Networks that fail are left for `run` to try again."""
         await self.reconciler.listen()
         await self._resync()
-        for served in self.networks.values():
-            served.resume_where_it_was()
+        if [served for served in self.networks.values() if served.resume_where_it_was()]:
+            # Links are listened to already; a look at a kernel that did not change while we were away can wait.
+            await asyncio.sleep(QUEUED_GUESTS_SECONDS)
         position = self._position
         # A store that nobody ever told anything is a new one, or in the place of a lost one, with guests running.
         self.reconciler.spare_unknown = position == 0
