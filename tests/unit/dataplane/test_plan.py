@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dataplane import names
+from dataplane.errors import ForeignObjectError, KernelError
 from dataplane.model import Adopt, NetworkId
 from dataplane.plan import (
     PLUGGED_COST,
@@ -15,6 +16,7 @@ from dataplane.plan import (
     DesiredNetwork,
     EnsureBridge,
     EnsureVeth,
+    NetworkState,
     Plan,
     SetService,
     Unplug,
@@ -143,6 +145,12 @@ def test_no_port_can_name_a_device_of_ours(kernel: FakeKernel) -> None:
     assert observed_plan(kernel, desired).actions == {}
 
 
+@pytest.mark.parametrize("desired", [{}, {BLUE: DesiredNetwork(BLUE)}])
+def test_nothing_is_done_to_a_network_that_could_not_be_read(desired: dict[NetworkId, DesiredNetwork]) -> None:
+    error = KernelError("open namespace", names.namespace(BLUE), 24)
+    assert plan({BLUE: NetworkState(BLUE, unreadable=error)}, desired) == Plan({}, {BLUE: error})
+
+
 @pytest.mark.parametrize(
     ("kind", "make"),
     [
@@ -158,8 +166,9 @@ def test_a_foreign_object_fails_its_network_only(kernel: FakeKernel, kind: str, 
     foreign = make(kernel)
     before = (dict(kernel.links), dict(kernel.namespaces))
     first = observed_plan(kernel, TENANTS)
-    assert first.errors[BLUE].kind == kind
-    assert first.errors[BLUE].name == foreign.name
+    error = first.errors[BLUE]
+    assert isinstance(error, ForeignObjectError)
+    assert (error.kind, error.name) == (kind, foreign.name)
     assert BLUE not in first.actions
     assert kernel.do(first.actions) == {}
     assert foreign.name not in kernel.touched
