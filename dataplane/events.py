@@ -49,7 +49,11 @@ EVENTS: dict[str, Event] = {
     "metrics.listening": Event("info", "The optional metrics port is open."),
     # networks and devices
     "network.ready": Event("info", "A network is served on this node."),
-    "network.failed": Event("error", "A network could not be brought to its desired state; others are not affected."),
+    "network.failed": Event(
+        "error",
+        "A network could not be brought to its desired state; others are not affected. Without `network`: a whole pass "
+        "failed and is made again, or networks that the store does not know were left alone (`count`, `networks`).",
+    ),
     "network.removed": Event("info", "A network is no longer on this node."),
     "network.foreign_object": Event("error", "A namespace or device with our name is not ours; it is left alone."),
     "network.adopted": Event("info", "A network is served in an existing namespace, of which nothing is changed."),

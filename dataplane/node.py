@@ -90,11 +90,11 @@ class Node:
         position = self._position
         # A store that nobody ever told anything is a new one, or in the place of a lost one, with guests running.
         self.reconciler.spare_unknown = position == 0
-        await self.reconciler.once()
+        done = await self.reconciler.attempt()
         for sock in self._services.fdstore.leftovers():
             self._services.closer.close(sock)
-        self._arrive(position)
-        self.ready = True
+        if done:
+            self._arrive(position)
 
     async def run(self) -> None:
         """Follow the source and the kernel until cancelled; raises what its tasks cannot live with."""
@@ -133,6 +133,7 @@ class Node:
             served.dhcp.core.set_policy(policy)
 
     def _arrive(self, position: int) -> None:
+        self.ready = True
         self.applied = position
         self._progress.set()
         self._progress = asyncio.Event()

@@ -79,14 +79,20 @@ class Reconciler:
             await self._wake.wait()
             await asyncio.sleep(self.coalesce_seconds)
             position = started()
-            try:
-                await self.once()
-            except (NodeplaneError, OSError) as error:
-                # Out of descriptors or memory, say: guests may cause that, and a daemon that ends helps nobody.
-                log.error("network.failed", extra={"fields": {"error": str(error)}})
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
+            if await self.attempt():
                 done(position)
+            else:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def attempt(self) -> bool:
+        """One pass over everything marked; False if it has to be made again, which `run` does."""
+        try:
+            await self.once()
+        except (NodeplaneError, OSError) as error:
+            # Out of descriptors or memory, say: guests may cause that, and a daemon that ends helps nobody.
+            log.error("network.failed", extra={"fields": {"error": str(error)}})
+            return False
+        return True
 
     async def listen(self) -> None:
         """Begin to hear of devices; call it before the first pass, so that nothing falls in between."""

@@ -9,7 +9,7 @@ from fastpath import framing
 
 CORE_DROP_REASONS: Final[dict[str, str]] = {
     "not_server_port": "the UDP destination port is not 67",
-    "rate_limited": "the port sends more packets than its token bucket allows",
+    "rate_limited": "the port, or all unknown MACs of the network, sent more packets than the token bucket allows",
     "rogue_server": "a guest sent a message that only servers send",
     "unknown_type": "the message type is none that clients send to servers",
     "leasequery": "lease queries are not answered",
