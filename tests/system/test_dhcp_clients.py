@@ -104,8 +104,14 @@ def test_every_client_is_configured(
     for vm in tenants.values():
         client(vm, tmp_path)
     for tenant, vm in tenants.items():
-        lab.wait_until(lambda vm=vm: addresses(vm) == ["10.0.0.5/24"], f"{tenant} configured", 20)  # type: ignore[misc]
-        lab.wait_until(lambda vm=vm: "169.254.169.254" in routes(vm), f"{tenant} has the metadata route", 20)  # type: ignore[misc]
+        try:
+            lab.wait_until(lambda vm=vm: addresses(vm) == ["10.0.0.5/24"], f"{tenant} configured", 20)  # type: ignore[misc]
+            lab.wait_until(lambda vm=vm: "169.254.169.254" in routes(vm), f"{tenant} has the metadata route", 20)  # type: ignore[misc]
+        except TimeoutError as error:
+            for log in tmp_path.glob(f"{vm.name}.*"):
+                error.add_note(log.read_text()[-4000:])
+            error.add_note(routes(vm))
+            raise
         assert f"{tenant}-project" in vm.get("/openstack/latest/meta_data.json").body
     leases = daemon.get("leases")
     assert {(row["network_id"], row["address"], row["state"]) for row in leases} == {
