@@ -29,6 +29,8 @@ LAYERS: dict[str, int] = {
     "dataplane.model": PURE,
     "dataplane.names": PURE,
     "dataplane.network_rules": PURE,
+    "dataplane.neutron_import": PURE,
+    "dataplane.oslo_ini": PURE,
     "dataplane.port_rules": PURE,
     "dataplane.relations": PURE,
     "dataplane.rtnetlink": PURE,
