@@ -32,6 +32,19 @@ EVENTS: dict[str, Event] = {
     "metadata.request_failed": Event(
         "error", "A request ended by an unexpected error and got 500; it is a bug, report it."
     ),
+    "metadata.nova_unreachable": Event(
+        "warning",
+        "Nova cannot be connected to; requests wait, then get 503, and documents that are there are given out.",
+    ),
+    "metadata.nova_back": Event("info", "Nova can be connected to again."),
+    "metadata.nova_failed": Event("warning", "Nova gave no whole answer: too slow, too large, or not HTTP."),
+    "metadata.nova_busy": Event(
+        "warning", "Too many requests of one project wait for Nova; one more was answered 503."
+    ),
+    "metadata.nova_forbidden": Event("error", "Nova takes none of our signatures: the secrets are not the same."),
+    "metadata.nova_wrong_instance": Event(
+        "error", "Nova found another instance by the caller's address than the port's; nothing of it was given out."
+    ),
 }
 
 
