@@ -7,7 +7,11 @@ from collections.abc import Iterable
 
 from dataplane import metadata_view
 from dataplane.desired import Desired
+from dataplane.forwarded import identify_forwarded
+from dataplane.metadata_view import Defaults
 from dataplane.model import Instance, InstanceId, Ip, Mac, Network, NetworkId, Object, Port, PortId
+from metadata.backend import OwnBackend
+from metadata.dropin import Forwarded
 from metadata.identity import NO_INSTANCE, Caller, Known, Match, Verdict, identify
 from metadata.tree import InstanceTree
 
@@ -18,37 +22,42 @@ class Callers:
     Documents are made when they are first asked for, and kept until something they show changes.
     """
 
-    def __init__(self, desired: Desired, domain: str) -> None:
+    def __init__(self, desired: Desired, defaults: Defaults) -> None:
         self._desired = desired
-        self._domain = domain
+        self._defaults = defaults
         self._known: dict[PortId, Known] = {}
         self._trees: dict[InstanceId, InstanceTree] = {}
         self._pair_macs: dict[NetworkId, dict[str, list[Port]]] = {}
 
     @property
-    def domain(self) -> str:
-        """The domain that is appended to host names."""
-        return self._domain
+    def defaults(self) -> Defaults:
+        """What the node says of instances that do not say it themselves."""
+        return self._defaults
 
-    @domain.setter
-    def domain(self, domain: str) -> None:
-        self._domain = domain
-        self._known.clear()
-        self._trees.clear()
+    @defaults.setter
+    def defaults(self, defaults: Defaults) -> None:
+        if defaults != self._defaults:
+            self._defaults = defaults
+            self._known.clear()
+            self._trees.clear()
 
     def lookup(self, caller: Caller) -> Verdict:
         """See `CallerLookup`."""
-        found = identify(caller, self)
+        if isinstance(caller, Forwarded):
+            found = identify_forwarded(caller, self, self._desired)
+        else:
+            found = identify(caller, self)
         if not isinstance(found, Match):
             return found
         port: Port = found.port
         known = self._known.get(port.id)
         if known is not None:
             return known
-        tree = self._tree(port)
-        if tree is None:
+        instance = self._desired.instances.get(InstanceId(port.device_id))
+        if instance is None:
             return NO_INSTANCE
-        return self._known.setdefault(port.id, Known(port.id, tree))
+        access = metadata_view.access(instance, self._defaults.access)
+        return self._known.setdefault(port.id, Known(port.id, OwnBackend(self._tree(instance)), access))
 
     def forget(self, objects: Iterable[Object]) -> None:
         """These objects were added, changed or removed: documents that show them are made anew."""
@@ -104,13 +113,10 @@ class Callers:
                 found.setdefault(str(mac), []).append(port)
         return found
 
-    def _tree(self, port: Port) -> InstanceTree | None:
-        instance = self._desired.instances.get(InstanceId(port.device_id))
-        if instance is None:
-            return None
+    def _tree(self, instance: Instance) -> InstanceTree:
         tree = self._trees.get(instance.id)
         if tree is None:
-            document = metadata_view.document(self._desired, instance, self._domain)
+            document = metadata_view.document(self._desired, instance, self._defaults)
             tree = self._trees[instance.id] = InstanceTree(document)
         return tree
 

@@ -1,15 +1,18 @@
 """One guest's connection: takes requests, asks who the caller is, gives answers.
 
 The caller is looked up for every request, so a kept connection does not outlive its port. A request of an unknown
-caller is held: the connection waits, without being read, until `recheck` finds the port or the time is over.
+caller is held: the connection waits, without being read, until `recheck` finds the port or the time is over. It waits
+in the same way for a backend that does not answer at once.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from copy import copy
 from typing import TYPE_CHECKING
 
 from metadata import events
@@ -28,19 +31,26 @@ _SAVED_SYN_BYTES = 256
 
 _FORBIDDEN = error(403)
 _FAILED = error(500)
+_TIMED_OUT = error(504)
 _REFUSALS = {reason: error(status) for reason, status in STATUS_OF_REASON.items()}
 
 
 class Connection(Stream):
     """Made by its listener, which then calls `readable`."""
 
-    __slots__ = ("_held", "_reader", "_served", "_timing", "caller")
+    __slots__ = ("_asked", "_owned", "_pending", "_reader", "_served", "_since", "_timing", "caller")
 
     def __init__(self, listener: Listener, sock: socket.socket, address: str) -> None:
         super().__init__(listener, sock)
         self.caller = Caller(listener.network_id, _source_mac(sock), peer_address(address))
         self._reader: RequestReader | None = None
-        self._held: Request | None = None
+        self._asked: Request | None = None
+        """The request that waits, in HELD and WAITING."""
+        self._pending: asyncio.Future[Response] | None = None
+        """The answer to come, in WAITING."""
+        self._owned = False
+        """Nobody else waits for it."""
+        self._since = 0.0
         self._served = False
         self._timing = False
         """The deadline is that of a request which has begun."""
@@ -59,7 +69,7 @@ class Connection(Stream):
 
     def lost(self) -> None:
         """See `Stream`."""
-        if self.state is not State.LINGERING and (self._begun or self.writing):
+        if self.state is not State.LINGERING and (self._begun or self.writing or self.state is State.WAITING):
             self.listener.counters.drop("disconnected")
         self.close()
 
@@ -72,6 +82,9 @@ class Connection(Stream):
         """See `Stream`."""
         if self.state is State.HELD:
             self._guarded(self._give_up)
+        elif self.state is State.WAITING:
+            self.listener.counters.drop("slow_backend")
+            self._guarded(lambda: self._arrived(_TIMED_OUT))
         elif self.state is State.READING and self._begun:
             self._refuse("slow_request")
         else:
@@ -97,9 +110,10 @@ class Connection(Stream):
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        self._held = None
+        self._asked = None
         if self.state is State.HELD:
             self.listener.held.pop(self, None)
+        self._abandon()
         super().close()
 
     @property
@@ -114,7 +128,7 @@ class Connection(Stream):
         fresh = reader is None or reader.clean
         request = memo.get(data) if fresh else None
         if request is not None:
-            self._answer(request)
+            self._answer(copy(request))
             return
         if reader is None:
             reader = self._reader = RequestReader(self.listener.server.settings)
@@ -143,12 +157,19 @@ class Connection(Stream):
             self._hold(request, verdict)
             return
         self._reply(request, verdict)
-        if observe is not None:
+        if observe is not None and self.state is not State.WAITING:
             observe(time.perf_counter() - started)
 
     def _reply(self, request: Request, verdict: Known | Refused) -> None:
         if isinstance(verdict, Known):
-            response = verdict.tree.answer(request.method, request.target, time.time(), request.body)
+            now = time.time()
+            gate = self.listener.server.gate
+            first = gate(request, verdict, now) if gate is not None else None
+            answer = verdict.backend.answer(request, self.caller, now) if first is None else first
+            if not isinstance(answer, Response):
+                self._wait(request, answer)
+                return
+            response = answer
         else:
             self.listener.counters.lookup_failed(verdict.reason)
             self.listener.server.note("metadata.refused_caller", **self._fields(), reason=verdict.reason)
@@ -164,6 +185,8 @@ class Connection(Stream):
             server.access(self.caller, request, response)
         self._served = True
         self._timing = False
+        if response.hop_limit is not None:
+            self.limit_hops(response.hop_limit)
         self.write(data, stay)
 
     def _hold(self, request: Request, verdict: Unknown) -> None:
@@ -171,13 +194,13 @@ class Connection(Stream):
         server = listener.server
         listener.counters.lookup_failed(verdict.reason)
         server.note("metadata.unknown_caller", **self._fields(), reason=verdict.reason)
-        if len(listener.held) >= server.settings.held_per_network:
+        if not listener.may_hold(self.caller):
             listener.counters.drop("too_many_held")
             self._respond(request, server.unavailable)
             return
         self.register(server.settings.hold_seconds)
         self.state = State.HELD
-        self._held = request
+        self._asked = request
         listener.held[self] = None
         self.unwatch()
 
@@ -192,12 +215,43 @@ class Connection(Stream):
         self._go_on()
 
     def _release(self) -> Request:
-        request = self._held
+        request = self._asked
         assert request is not None
-        self._held = None
+        self._asked = None
         self.listener.held.pop(self, None)
         self.state = State.READING
         return request
+
+    def _wait(self, request: Request, answer: Awaitable[Response]) -> None:
+        """Answer when the backend has the answer."""
+        self.register(self.listener.server.settings.answer_timeout)
+        self.state = State.WAITING
+        self._asked = request
+        self._pending = asyncio.ensure_future(answer)
+        self._owned = self._pending is not answer
+        self._since = time.perf_counter()
+        self._pending.add_done_callback(self._came)
+        self.watch()
+
+    def _came(self, pending: asyncio.Future[Response]) -> None:
+        if pending is self._pending:
+            self._guarded(lambda: self._arrived(_FAILED if pending.cancelled() else pending.result()))
+
+    def _arrived(self, response: Response) -> None:
+        self._abandon()
+        if (observe := self.listener.server.observe) is not None:
+            observe(time.perf_counter() - self._since)
+        self._respond(self._release(), response)
+        self._go_on()
+
+    def _abandon(self) -> None:
+        """No longer wait for the backend; what it does for others goes on."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        pending.remove_done_callback(self._came)
+        if self._owned:
+            pending.cancel()
 
     def _refuse(self, reason: str) -> None:
         """Answer a request that is not understood, and end."""
@@ -216,6 +270,7 @@ class Connection(Stream):
         events.log.error("metadata.request_failed", exc_info=failure, extra={"fields": self._fields()})
         self.listener.counters.request(_FAILED.label)
         self.listener.held.pop(self, None)
+        self._abandon()
         if self.state is not State.CLOSED:
             self._end(_FAILED)
 

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
+from typing import Any
 
 from metadata import events
 from metadata.connection import Connection
 from metadata.counters import Counters
 from metadata.http1 import READ_BYTES, Request, RequestMemo
-from metadata.identity import Caller, CallerLookup
+from metadata.identity import Caller, CallerLookup, Known
 from metadata.responses import Response, ending, error
 from metadata.settings import Settings
 from metadata.stream import Stream
@@ -32,7 +33,12 @@ NOTES_PER_SECOND = 50
 """Log records of what guests do; the rest of the second is silent, the counters go on."""
 LOGGED_TARGET_BYTES = 256
 
+PROXIED = ""
+"""Stands for a network's id in the listener for proxies, whose guests are of all networks."""
+
 AccessHook = Callable[[Caller, Request, Response], None]
+Gate = Callable[[Request, Known, float], Response | None]
+"""Takes the wall clock as its last argument."""
 
 
 class Listener:
@@ -53,13 +59,30 @@ class Listener:
 
     def add(self, sock: socket.socket) -> None:
         """Accept connections from a listening socket, which belongs to the listener from now on."""
-        sock.setblocking(False)
         # Inherited by every accepted socket.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if seconds := self.server.settings.defer_accept_seconds:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
+        self.listen(sock)
+
+    def listen(self, sock: socket.socket) -> None:
+        """As `add`, for a socket that needs nothing more."""
+        sock.setblocking(False)
         self._sockets += (sock,)
         self.loop.add_reader(sock.fileno(), self._accept, sock)
+
+    @property
+    def room(self) -> int:
+        """Connections that may be open together."""
+        return self.server.settings.connections_per_network
+
+    def may_hold(self, caller: Caller) -> bool:
+        """Whether one more request may wait for its caller to become known."""
+        return len(self.held) < self.server.settings.held_per_network
+
+    def begin(self, sock: socket.socket, peer: Any) -> None:
+        """Serve an accepted connection; `peer` is the address that came with it."""
+        Connection(self, sock, peer[0]).readable()
 
     def close(self) -> None:
         """Close the listening sockets; connections are the server's to close."""
@@ -90,11 +113,11 @@ class Listener:
                     return
                 continue  # the connection was gone before it was accepted
             sock.setblocking(False)
-            if self.connections >= self.server.settings.connections_per_network:
+            if self.connections >= self.room:
                 self.counters.drop("too_many_connections")
                 self.server.turn_away(sock)
                 continue
-            Connection(self, sock, peer[0]).readable()
+            self.begin(sock, peer)
 
     def _pause(self, listening: socket.socket, failure: OSError) -> None:
         events.emit("metadata.accept_failed", network=self.network_id, error=str(failure))
@@ -110,8 +133,9 @@ class MetadataServer:
     """Serves every attached network; all methods are called on the event loop.
 
     `lookup` says who a caller is. `access` is called for every answered request, instead of the access log that the
-    server writes at debug level. `observe` gets the seconds that each answer took, from the complete request to the
-    written answer, without those that were held.
+    server writes at debug level. `gate` may answer a known caller's request before its backend is asked. `observe`
+    gets the seconds that each answer took, from the complete request to the written answer, without those that were
+    held.
     """
 
     def __init__(
@@ -120,12 +144,14 @@ class MetadataServer:
         settings: Settings | None = None,
         access: AccessHook | None = None,
         observe: Callable[[float], None] | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.lookup = lookup
         self.settings = settings or Settings()
         self.memo = RequestMemo()
         self.access = access
         self.observe = observe
+        self.gate = gate
         self.unavailable = _unavailable(self.settings)
         self._second_ends = 0.0
         self._endings = (b"", b"")
@@ -159,6 +185,11 @@ class MetadataServer:
         listener.add(sock)
         return listener
 
+    def take(self, listener: Listener) -> None:
+        """Serve by a listener that was made elsewhere; there is none yet for its network."""
+        assert listener.network_id not in self._listeners
+        self._listeners[listener.network_id] = listener
+
     def detach(self, network_id: str) -> None:
         """Close the network's sockets and connections; nothing happens when it is not attached."""
         listener = self._listeners.pop(network_id, None)
@@ -171,10 +202,11 @@ class MetadataServer:
 
     def recheck(self, network_id: str) -> None:
         """Ports or instances of the network changed: look the callers of held requests up again."""
-        listener = self._listeners.get(network_id)
-        if listener is not None:
-            for connection in list(listener.held):
-                connection.recheck()
+        for key in (network_id, PROXIED):
+            listener = self._listeners.get(key)
+            if listener is not None and listener.held:
+                for connection in list(listener.held):
+                    connection.recheck()
 
     def close(self) -> None:
         """Detach every network."""

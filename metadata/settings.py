@@ -25,6 +25,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A kept connection without a request."""
     write_timeout: float = 30.0
     """A guest that does not take its answer."""
+    answer_timeout: float = 90.0
+    """A backend that does not answer; it has shorter times of its own."""
     linger_seconds: float = 2.0
     """After an error, how long what the guest still sends is read and dropped, so that the answer reaches it."""
     pipelined: int = 16

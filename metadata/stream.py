@@ -8,6 +8,7 @@ without the event loop ever hearing of it. Only one that has to wait for somethi
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ class State(IntEnum):
     LINGERING = 3
     """The guest to end, after an error answer."""
     CLOSED = 4
+    WAITING = 5
+    """The backend to have the answer."""
 
 
 class Stream:
@@ -77,10 +80,24 @@ class Stream:
         """The guest closed or reset the connection."""
         raise NotImplementedError
 
+    def limit_hops(self, hops: int) -> None:
+        """How far the packets of this connection go from now on.
+
+        It stays so: what is sent again after a loss must not go further than it did at first.
+        """
+        with suppress(OSError):
+            if self._sock.family == socket.AF_INET6:
+                self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
+            else:
+                self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
+
     # Called by the loop, and once by the listener.
 
     def readable(self) -> None:
         """Bytes, the end of the stream or an error may be there."""
+        if self.state is State.WAITING:
+            self._peek()
+            return
         try:
             data = self._sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -213,6 +230,18 @@ class Stream:
     def expire(self) -> None:
         """`deadline` has passed."""
         raise NotImplementedError
+
+    def _peek(self) -> None:
+        """Has the guest gone while its answer is made? What it sent meanwhile stays in the kernel, unread."""
+        with suppress(BlockingIOError, InterruptedError):
+            try:
+                there = self._sock.recv(1, socket.MSG_PEEK)
+            except ConnectionError:
+                there = b""
+            if there:
+                self.unwatch()
+            else:
+                self.lost()
 
     def _drop(self, data: bytes) -> None:
         self._lingered += len(data)

@@ -21,6 +21,7 @@ def test_every_bad_request_is_answered_counted_and_ends_its_connection(
         "large header": b"GET / HTTP/1.1\r\nX: " + b"a" * 9000 + b"\r\n\r\n",
         "endless header": b"GET / HTTP/1.1\r\nX: " + b"a" * 20000,
         "length of a long body": b"POST / HTTP/1.1\r\nContent-Length: 16385\r\n\r\n" + b"a" * 16385,
+        "announced long body": b"POST / HTTP/1.1\r\nContent-Length: 16385\r\n\r\n",
         "too many ahead": get() * 18,
     }
 
