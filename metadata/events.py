@@ -26,6 +26,9 @@ EVENTS: dict[str, Event] = {
     "metadata.refused_caller": Event(
         "warning", "A caller used an address of another port of its network and was answered 403."
     ),
+    "metadata.forwarded_refused": Event(
+        "warning", "A proxy's request did not say plainly whose it is, or a guest tried to say so; it got 400."
+    ),
     "metadata.accept_failed": Event(
         "error", "Connections could not be accepted (no file descriptors or memory); tried again in a second."
     ),

@@ -60,6 +60,8 @@ LAYERS: dict[str, int] = {
     "dataplane.control": SERVICES,
     "dataplane.dhcp_service": SERVICES,
     "dataplane.heartbeat": SERVICES,
+    "dataplane.explain": SERVICES,
+    "dataplane.forwarded": SERVICES,
     "dataplane.lease_book": SERVICES,
     "dataplane.metadata_view": SERVICES,
     "dataplane.network": SERVICES,
