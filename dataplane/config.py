@@ -108,6 +108,13 @@ class MetadataConfig(Section, frozen=True, kw_only=True):
     body_bytes: Annotated[int, Meta(ge=0, le=1024 * 1024)] = 16384
     header_timeout: Annotated[float, Meta(gt=0, le=3600)] = 10.0
     idle_timeout: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    http_endpoint: Literal["enabled", "disabled"] = "enabled"
+    """This and the next three: of instances whose `metadata_options` do not say it."""
+    http_tokens: Literal["optional", "required"] = "optional"
+    http_put_response_hop_limit: Annotated[int, Meta(ge=1, le=64)] = 1
+    instance_metadata_tags: Literal["enabled", "disabled"] = "disabled"
+    region: str = ""
+    """`placement/region` of the EC2 tree; empty: the instance's availability zone, without a letter at its end."""
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -243,6 +250,8 @@ def _rules(config: Config) -> Iterator[Mistake]:
     for path in ("dhcp.domain", "metadata.dhcp_domain"):
         if value(config, path) and not _DOMAIN.fullmatch(value(config, path)):
             yield Mistake(path, "is not a domain name")
+    if config.metadata.region and not re.fullmatch(r"[!-~]{1,255}", config.metadata.region):
+        yield Mistake("metadata.region", "is not a word of at most 255 visible ASCII characters")
     yield from _listen_rules(config.metrics.listen)
 
 

@@ -29,11 +29,14 @@ from dataplane.errors import ConfigError, NodeplaneError
 from dataplane.heartbeat import Heartbeat
 from dataplane.kernel import Kernel
 from dataplane.lease_book import LeaseBook
+from dataplane.metadata_view import Defaults
 from dataplane.metrics import Metrics
 from dataplane.node import Node
 from dataplane.readings import Readings
 from dataplane.sdnotify import Notifier
 from dataplane.store import Store
+from dataplane.token_keeper import TokenKeeper
+from metadata.access import Access
 from metadata.server import MetadataServer
 from metadata.settings import Settings
 
@@ -91,9 +94,12 @@ class _Daemon:
             stack.push_async_callback(kernel.close)
             leases = LeaseBook(store, await store.load_leases())
             desired = Desired()
-            self._callers = Callers(desired, self._config.metadata.dhcp_domain)
+            self._callers = Callers(desired, _defaults(self._config))
             answered = metrics.histogram("nodeplane_metadata_request_duration_seconds").observe
-            self._metadata = MetadataServer(self._callers, _settings(self._config), observe=answered)
+            self._tokens = await TokenKeeper.open(store)
+            self._metadata = MetadataServer(
+                self._callers, _settings(self._config), observe=answered, gate=self._tokens.gate
+            )
             stack.callback(self._metadata.close)
             self._node = Node(
                 self._config.node_name, store, kernel, self._metadata, self._callers, desired, leases, metrics,
@@ -124,17 +130,18 @@ class _Daemon:
         gc.collect()
         gc.freeze()
         work = asyncio.create_task(self._node.run(), name="node")
+        rotation = asyncio.create_task(self._tokens.run(), name="tokens")
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
         networks = len(self._node.networks)
         log.info("daemon.ready", extra={"fields": {"networks": networks, "position": self._node.applied}})
         self._notifier.ready(f"{networks} networks")
-        await asyncio.wait([work, stop, pulse], return_when=asyncio.FIRST_COMPLETED)
-        failed = _failure(work) or _failure(pulse)
+        await asyncio.wait([work, stop, pulse, rotation], return_when=asyncio.FIRST_COMPLETED)
+        failed = _failure(work) or _failure(pulse) or _failure(rotation)
         log.info("daemon.stopping", extra={"fields": {"on_stop": self._config.node.on_stop}})
         self._notifier.stopping()
-        for task in (work, stop, pulse):
+        for task in (work, stop, pulse, rotation):
             task.cancel()
-        await asyncio.gather(work, stop, pulse, return_exceptions=True)
+        await asyncio.gather(work, stop, pulse, rotation, return_exceptions=True)
         if failed is not None:
             log.error("daemon.task_failed", extra={"fields": {"error": repr(failed)}}, exc_info=failed)
             await self._node.stop(teardown=False)
@@ -164,7 +171,7 @@ class _Daemon:
         self._node.set_policy(_policy(new))
         self._node.reconciler.coalesce_seconds = new.node.coalesce_ms / 1000
         self._metadata.configure(_settings(new))
-        self._callers.domain = new.metadata.dhcp_domain
+        self._callers.defaults = _defaults(new)
         self._config = new
 
 
@@ -193,6 +200,17 @@ def _settings(config: Config) -> Settings:
         header_timeout=metadata.header_timeout,
         idle_timeout=metadata.idle_timeout,
     )
+
+
+def _defaults(config: Config) -> Defaults:
+    metadata = config.metadata
+    access = Access(
+        http_endpoint=metadata.http_endpoint == "enabled",
+        http_tokens_required=metadata.http_tokens == "required",
+        hop_limit=metadata.http_put_response_hop_limit,
+        tags=metadata.instance_metadata_tags == "enabled",
+    )
+    return Defaults(domain=metadata.dhcp_domain, region=metadata.region, access=access)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -64,6 +64,10 @@ EVENTS: dict[str, Event] = {
     "dhcp.withdrawn": Event("debug", "A guest took the offer of another DHCP server on its segment."),
     "dhcp.declined": Event("warning", "A guest found its address in use by somebody else on the segment."),
     "dhcp.nak": Event("info", "A guest asked for an address that is not its port's and was told so."),
+    # tokens of the metadata service
+    "tokens.rotated": Event("info", "A new key makes guests' tokens; those made before stay good until they end."),
+    "tokens.rotation_failed": Event("warning", "The store did not take a new key; the old one goes on making tokens."),
+    "tokens.keys_unreadable": Event("warning", "The stored keys cannot be read; new ones are made, all tokens end."),
     # logging itself
     "python.message": Event("warning", "A library's own message; text is what it said, level is the library's."),
 }

@@ -69,6 +69,7 @@ LAYERS: dict[str, int] = {
     "dataplane.openapi": SERVICES,
     "dataplane.readings": SERVICES,
     "dataplane.reconcile": SERVICES,
+    "dataplane.token_keeper": SERVICES,
     # 4: the composition root and the command line.
     "dataplane.cli": TOP,
     "dataplane.control_client": TOP,
