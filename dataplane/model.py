@@ -91,6 +91,8 @@ class Network(Record, frozen=True):
     adopt: Adopt | None = None
     dhcp_relays: tuple[Ip, ...] = ()
     """Relay agents (giaddr) whose requests are answered; others are dropped."""
+    metadata_backend: Literal["", "own", "nova"] = ""
+    """Whose documents guests get: the store's or Nova's; empty: as the node's `metadata.backend` says."""
 
 
 class FixedIp(Record, frozen=True):
@@ -134,6 +136,8 @@ class Port(Record, frozen=True):
     allowed_address_pairs: tuple[AllowedAddressPair, ...] = ()
     host: str = ""
     """The node the port is on; empty: any node that is told of it."""
+    project_id: str = ""
+    """The project that the port belongs to; empty: that of its instance."""
 
     @property
     def device_name(self) -> str:

@@ -56,9 +56,9 @@ class Nova:
         return [request.raw_path for request in self.asked]
 
     async def start(self, address: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        runner = self._runner = web.ServerRunner(web.Server(self._handle), handle_signals=False)
+        runner = self._runner = web.ServerRunner(web.Server(self._handle), handle_signals=False, shutdown_timeout=0)
         await runner.setup()
-        await web.TCPSite(runner, address, port or self._port, ssl_context=tls, shutdown_timeout=0).start()
+        await web.TCPSite(runner, address, port or self._port, ssl_context=tls).start()
         self._port = runner.addresses[0][1]
         self.url = f"{'https' if tls else 'http'}://{address}:{self._port}"
 
