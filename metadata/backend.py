@@ -22,8 +22,9 @@ class Backend(Protocol):
         """The answer, or something to await for it; `now` is the wall clock in seconds since the epoch.
 
         A coroutine belongs to the connection, which cancels it when its guest has gone; work that others wait for as
-        well must be shielded from that. A future or task belongs to the backend and is only listened to. What is
-        raised, here or there, becomes 500 and an event. The request is immutable, and so are its headers.
+        well must be shielded from that. A future or task belongs to the backend and is only listened to. A
+        RetiredError has the caller looked up and the request asked again; anything else that is raised, here or
+        there, becomes 500 and an event. The request is immutable, and so are its headers.
         """
 
 

@@ -16,6 +16,7 @@ from copy import copy
 from typing import TYPE_CHECKING
 
 from metadata import events
+from metadata.backend import RetiredError
 from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
 from metadata.identity import Caller, Known, Refused, Unknown, peer_address, syn_source
 from metadata.responses import Response, error
@@ -235,7 +236,15 @@ class Connection(Stream):
 
     def _came(self, pending: asyncio.Future[Response]) -> None:
         if pending is self._pending:
-            self._guarded(lambda: self._arrived(_FAILED if pending.cancelled() else pending.result()))
+            self._guarded(lambda: self._settle(pending))
+
+    def _settle(self, pending: asyncio.Future[Response]) -> None:
+        if not pending.cancelled() and isinstance(pending.exception(), RetiredError):
+            self._abandon()
+            self._answer(self._release())
+            self._go_on()
+        else:
+            self._arrived(_FAILED if pending.cancelled() else pending.result())
 
     def _arrived(self, response: Response) -> None:
         self._abandon()
