@@ -127,6 +127,13 @@ class Config(Section, frozen=True, kw_only=True):
     dhcp: DhcpConfig = DhcpConfig()
     metadata: MetadataConfig = MetadataConfig()
 
+    dropin_socket: str = ""
+    """Where Neutron's metadata agent had its Unix socket; empty: not served."""
+    dropin_users: tuple[str | int, ...] = ()
+    """Users besides root and the daemon's own who may connect to it: those that haproxy runs as."""
+    dropin_groups: tuple[str | int, ...] = ()
+    dropin_only: bool = False
+    """Serve guests by `dropin_socket` alone: no namespace, device, listener or DHCP server is made."""
     @property
     def node_name(self) -> str:
         """`node.name`, or the host name."""
@@ -158,7 +165,8 @@ def _keys() -> Iterator[Key]:
     for section in msgspec.structs.fields(Config):
         for field in msgspec.structs.fields(section.type):
             path = f"{section.name}.{field.name}"
-            yield Key(path, field.default, section.name in RELOADED or path in RELOADED)
+            reload = (section.name in RELOADED or path in RELOADED) and path not in AT_START
+            yield Key(path, field.default, reload)
 
 
 KEYS: tuple[Key, ...] = tuple(_keys())
@@ -166,6 +174,12 @@ KEYS: tuple[Key, ...] = tuple(_keys())
 
 def load(path: str | os.PathLike[str]) -> Config:
     """Read the file at `path`.
+
+AT_START = frozenset(
+    f"metadata.{name}" for name in ("backend", "dropin_socket", "dropin_users", "dropin_groups", "dropin_only")
+)
+"""Keys of those sections that a restart puts into force all the same."""
+
 
     Raises ConfigError with every mistake, each beginning with `file:line`; an unreadable file is one too.
     """
@@ -257,6 +271,7 @@ def _rules(config: Config) -> Iterator[Mistake]:
 
 def _listen_rules(listen: str) -> Iterator[Mistake]:
     if not listen:
+    yield from _dropin_rules(config.metadata)
         return
     try:
         host, _ = listen_address(listen)
@@ -267,6 +282,16 @@ def _listen_rules(listen: str) -> Iterator[Mistake]:
         address = ipaddress.ip_address(host)
     except ValueError:
         return  # a name: `missing` looks it up
+
+
+def _dropin_rules(metadata: MetadataConfig) -> Iterator[Mistake]:
+    path = metadata.dropin_socket
+    if path and (not path.startswith("/") or "\0" in path):
+        yield Mistake("metadata.dropin_socket", "must be an absolute path")
+    if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
+        yield Mistake("metadata.dropin_socket", f"is longer than {UNIX_PATH_LIMIT} bytes, the limit of Unix sockets")
+    if metadata.dropin_only and not path:
+        yield Mistake("metadata.dropin_only", "needs metadata.dropin_socket")
     if address.is_link_local:
         yield Mistake("metrics.listen", "must not be a link-local address: those belong to guests")
 
@@ -281,18 +306,26 @@ def _missing(config: Config) -> Iterator[Mistake]:
     ):
         if not Path(value(config, path)).exists() and not directory.is_dir():
             yield Mistake(path, f"there is no directory {directory}")
-    for index, user in enumerate(config.control.allow_users):
-        if isinstance(user, str):
-            try:
-                pwd.getpwnam(user)
-            except KeyError:
-                yield Mistake(f"control.allow_users[{index}]", f"there is no user {user!r}")
-    for index, group in enumerate(config.control.allow_groups):
-        if isinstance(group, str):
-            try:
-                grp.getgrnam(group)
-            except KeyError:
-                yield Mistake(f"control.allow_groups[{index}]", f"there is no group {group!r}")
+    for key, users in (
+        ("control.allow_users", config.control.allow_users),
+        ("metadata.dropin_users", config.metadata.dropin_users),
+    ):
+        for index, user in enumerate(users):
+            if isinstance(user, str):
+                try:
+                    pwd.getpwnam(user)
+                except KeyError:
+                    yield Mistake(f"{key}[{index}]", f"there is no user {user!r}")
+    for key, groups in (
+        ("control.allow_groups", config.control.allow_groups),
+        ("metadata.dropin_groups", config.metadata.dropin_groups),
+    ):
+        for index, group in enumerate(groups):
+            if isinstance(group, str):
+                try:
+                    grp.getgrnam(group)
+                except KeyError:
+                    yield Mistake(f"{key}[{index}]", f"there is no group {group!r}")
     if config.metrics.listen:
         host, port = listen_address(config.metrics.listen)
         try:

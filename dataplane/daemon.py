@@ -27,11 +27,13 @@ from dataplane.desired import Desired
 from dataplane.dhcp.policy import Policy
 from dataplane.errors import ConfigError, NodeplaneError
 from dataplane.heartbeat import Heartbeat
+from dataplane.explain import Explainer
 from dataplane.kernel import Kernel
 from dataplane.lease_book import LeaseBook
 from dataplane.metadata_view import Defaults
 from dataplane.metrics import Metrics
 from dataplane.node import Node
+from dataplane.neutron_socket import NeutronSocket
 from dataplane.readings import Readings
 from dataplane.sdnotify import Notifier
 from dataplane.store import Store
@@ -106,12 +108,16 @@ class _Daemon:
                 _policy(self._config), self._config.node.coalesce_ms / 1000,
             )  # fmt: skip
             metrics.add_reader(Readings(store, self._node, leases, self._metadata, lambda: self._suppressed).read)
-            backend = NodeBackend(store, self._node, leases, self._metadata, heartbeat, metrics)
+            explainer = Explainer(desired, self._callers, self._metadata)
+            backend = NodeBackend(store, self._node, leases, self._metadata, explainer, heartbeat, metrics)
+            if self._config.metadata.dropin_socket:
+                stack.callback(NeutronSocket(self._metadata, self._config.metadata).close)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stopping.set)
             starting = asyncio.create_task(self._node.start(), name="start")
             stack.push_async_callback(_cancel, starting)
+                serve=not self._config.metadata.dropin_only,
             # Guests first: after a restart the node is up by then. A long first start is to be watched, though.
             await asyncio.wait([starting], timeout=GUESTS_FIRST_SECONDS)
             from dataplane.control import ControlServer  # aiohttp: a third of the time to the first answer

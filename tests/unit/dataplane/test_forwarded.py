@@ -81,7 +81,8 @@ def test_by_router(owner: str) -> None:
 
 def test_networks_without_an_interface_of_the_router_do_not_count() -> None:
     ports = [guest("b", "blue", 5, 1), guest("g", "green", 5, 2), interface("i", "blue"),
-             interface("gw", "green", "network:router_gateway"), interface("o", "green", router="r2", number=2)]  # fmt: skip
+             interface("gw", "green", "network:router_gateway"),
+             interface("o", "green", router="r2", number=2)]  # fmt: skip
     assert of(asked(ports, "10.0.0.5", router="r1")) == "b"
 
 
