@@ -91,8 +91,8 @@ class Network(Record, frozen=True):
     adopt: Adopt | None = None
     dhcp_relays: tuple[Ip, ...] = ()
     """Relay agents (giaddr) whose requests are answered; others are dropped."""
-    metadata_backend: Literal["", "own", "nova"] = ""
-    """Whose documents guests get: the store's or Nova's; empty: as the node's `metadata.backend` says."""
+    metadata_backend: Literal["own", "nova"] | None = None
+    """Whose documents guests get: the store's or Nova's; None: as the node's `metadata.backend` says."""
 
 
 class FixedIp(Record, frozen=True):

@@ -96,6 +96,13 @@ class NovaBackend:
             proxy.start(self._prefetch(flight, target))
         return self._wait(key, flight, entry)
 
+    def upstream(self, request: Request) -> tuple[str, str, dict[str, str]]:
+        """For explanations: method, URL and the headers that say who is asking, without a signature."""
+        target = self._route(request.target)
+        method = "GET" if request.method == "HEAD" else request.method
+        path = target.target if target is not None else ""
+        return method, self._proxy.settings.url.rstrip("/") + path, self._proxy.signer.identity(self.subject)
+
     def retire(self) -> None:
         """The port or its instance is not what it was: forget everything, and let those who wait ask again."""
         self._retired = True

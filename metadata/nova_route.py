@@ -35,9 +35,9 @@ class Route(msgspec.Struct, frozen=True, gc=False):
 
 
 def route(target: bytes) -> Route | None:
-    """The route of a request target in origin form; None when its path is not UTF-8."""
+    """The route of a request target in origin form; None when its path is not UTF-8, or of a tree that Nova lacks."""
     elements = split_path(target)
-    if elements is None:
+    if elements is None or elements[0] not in (ec2.API, openstack.API):
         return None
     query = target.partition(b"?")[2]
     path = path_of(elements)

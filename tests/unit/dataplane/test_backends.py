@@ -81,7 +81,7 @@ def backend(verdict: Verdict) -> object:
 @pytest.mark.parametrize(
     ("of_network", "of_node", "kind"),
     [
-        ("", "own", OwnBackend), ("", "nova", NovaBackend), ("own", "nova", OwnBackend), ("nova", "own", NovaBackend),
+        (None, "own", OwnBackend), (None, "nova", NovaBackend), ("own", "nova", OwnBackend), ("nova", "own", NovaBackend),
     ],
 )  # fmt: skip
 def test_the_network_says_it_before_the_node(of_network: Any, of_node: Any, kind: type) -> None:

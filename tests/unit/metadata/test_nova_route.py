@@ -33,5 +33,6 @@ def test_route(target: bytes, sent: str, kind: str) -> None:
     assert (found.target, found.kind) == (sent, kind)
 
 
-def test_no_utf8_no_route() -> None:
-    assert route(b"/\xff") is None
+@pytest.mark.parametrize("target", [b"/\xff", b"/nocloud/meta-data"])
+def test_no_route(target: bytes) -> None:
+    assert route(target) is None
