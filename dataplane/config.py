@@ -18,7 +18,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from dataplane import strict
+from dataplane import config_nova, strict
+from dataplane.config_nova import NovaConfig
 from dataplane.errors import ConfigError, Mistake
 
 # One day, as Neutron's dhcp_lease_duration; an address never moves to another port, so a long lease is safe.
@@ -100,6 +101,8 @@ class DhcpConfig(Section, frozen=True, kw_only=True):
 class MetadataConfig(Section, frozen=True, kw_only=True):
     """[metadata]"""
 
+    backend: Literal["own", "nova"] = "own"
+    """Whose documents the guests of networks without `metadata_backend` get."""
     hold_seconds: Seconds = 8.0
     retry_after: Annotated[int, Meta(ge=0, le=3600)] = 1
     dhcp_domain: str = "novalocal"
@@ -126,6 +129,7 @@ class Config(Section, frozen=True, kw_only=True):
     metrics: MetricsConfig = MetricsConfig()
     dhcp: DhcpConfig = DhcpConfig()
     metadata: MetadataConfig = MetadataConfig()
+    nova: NovaConfig = NovaConfig()
 
     dropin_socket: str = ""
     """Where Neutron's metadata agent had its Unix socket; empty: not served."""
@@ -231,7 +235,8 @@ def dumps(config: Config) -> str:
         lines.append(f"[{section.name}]")
         # JSON's text, numbers, true and lists are TOML's as well.
         for name, item in msgspec.structs.asdict(getattr(config, section.name)).items():
-            lines.append(f"{name} = {msgspec.json.encode(item).decode()}")
+            hidden = item and section.type is NovaConfig and name in config_nova.HIDDEN
+            lines.append(f"{name} = {msgspec.json.encode('(hidden)' if hidden else item).decode()}")
         lines.append("")
     return "\n".join(lines)
 
@@ -267,6 +272,7 @@ def _rules(config: Config) -> Iterator[Mistake]:
     if config.metadata.region and not re.fullmatch(r"[!-~]{1,255}", config.metadata.region):
         yield Mistake("metadata.region", "is not a word of at most 255 visible ASCII characters")
     yield from _listen_rules(config.metrics.listen)
+    yield from config_nova.rules(config.nova, config.metadata.backend)
 
 
 def _listen_rules(listen: str) -> Iterator[Mistake]:
@@ -326,6 +332,7 @@ def _missing(config: Config) -> Iterator[Mistake]:
                     grp.getgrnam(group)
                 except KeyError:
                     yield Mistake(f"{key}[{index}]", f"there is no group {group!r}")
+    yield from config_nova.missing(config.nova)
     if config.metrics.listen:
         host, port = listen_address(config.metrics.listen)
         try:

@@ -20,6 +20,7 @@ from dataplane import __version__
 from dataplane import config as configuration
 from dataplane import log as logs
 from dataplane.backend import NodeBackend
+from dataplane.backends import Backends
 from dataplane.callers import Callers
 from dataplane.claim import claim
 from dataplane.config import Config
@@ -34,6 +35,8 @@ from dataplane.metadata_view import Defaults
 from dataplane.metrics import Metrics
 from dataplane.node import Node
 from dataplane.neutron_socket import NeutronSocket
+from dataplane.nova_link import open_proxy
+from dataplane.password_book import PasswordBook
 from dataplane.readings import Readings
 from dataplane.sdnotify import Notifier
 from dataplane.store import Store
@@ -96,7 +99,11 @@ class _Daemon:
             stack.push_async_callback(kernel.close)
             leases = LeaseBook(store, await store.load_leases())
             desired = Desired()
-            self._callers = Callers(desired, _defaults(self._config))
+            nova = open_proxy(self._config.nova, metrics)
+            if nova is not None:
+                stack.push_async_callback(nova.close)
+            backends = Backends(PasswordBook(store), nova, self._config.metadata.backend)
+            self._callers = Callers(desired, _defaults(self._config), backends)
             answered = metrics.histogram("nodeplane_metadata_request_duration_seconds").observe
             self._tokens = await TokenKeeper.open(store)
             self._metadata = MetadataServer(

@@ -57,6 +57,7 @@ LAYERS: dict[str, int] = {
     "dataplane.unix_socket": KERNEL,
     # 3: services.
     "dataplane.backend": SERVICES,
+    "dataplane.backends": SERVICES,
     "dataplane.callers": SERVICES,
     "dataplane.control": SERVICES,
     "dataplane.dhcp_service": SERVICES,
@@ -67,6 +68,8 @@ LAYERS: dict[str, int] = {
     "dataplane.metadata_view": SERVICES,
     "dataplane.network": SERVICES,
     "dataplane.node": SERVICES,
+    "dataplane.nova_link": SERVICES,
+    "dataplane.password_book": SERVICES,
     "dataplane.neutron_socket": SERVICES,
     "dataplane.openapi": SERVICES,
     "dataplane.readings": SERVICES,
