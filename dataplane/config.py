@@ -106,6 +106,15 @@ class MetadataConfig(Section, frozen=True, kw_only=True):
     hold_seconds: Seconds = 8.0
     retry_after: Annotated[int, Meta(ge=0, le=3600)] = 1
     dhcp_domain: str = "novalocal"
+    limit: Literal["bucket", "windows"] = "bucket"
+    """What limits the requests of a port: `rate` and `burst`, or Neutron's two windows."""
+    rate: Annotated[float, Meta(ge=0, le=1e6)] = 4.0
+    burst: Positive = 120
+    base_window_duration: Annotated[int, Meta(ge=1, le=86400)] = 10
+    base_query_rate_limit: Positive = 10
+    burst_window_duration: Annotated[int, Meta(ge=1, le=86400)] = 10
+    burst_query_rate_limit: Positive = 10
+    connections_per_port: Positive = 32
     connections_per_network: Positive = 1024
     header_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024)] = 8192
     body_bytes: Annotated[int, Meta(ge=0, le=1024 * 1024)] = 16384
@@ -118,6 +127,13 @@ class MetadataConfig(Section, frozen=True, kw_only=True):
     instance_metadata_tags: Literal["enabled", "disabled"] = "disabled"
     region: str = ""
     """`placement/region` of the EC2 tree; empty: the instance's availability zone, without a letter at its end."""
+    dropin_socket: str = ""
+    """Where Neutron's metadata agent had its Unix socket; empty: not served."""
+    dropin_users: tuple[str | int, ...] = ()
+    """Users besides root and the daemon's own who may connect to it: those that haproxy runs as."""
+    dropin_groups: tuple[str | int, ...] = ()
+    dropin_only: bool = False
+    """Serve guests by `dropin_socket` alone: no namespace, device, listener or DHCP server is made."""
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -131,13 +147,6 @@ class Config(Section, frozen=True, kw_only=True):
     metadata: MetadataConfig = MetadataConfig()
     nova: NovaConfig = NovaConfig()
 
-    dropin_socket: str = ""
-    """Where Neutron's metadata agent had its Unix socket; empty: not served."""
-    dropin_users: tuple[str | int, ...] = ()
-    """Users besides root and the daemon's own who may connect to it: those that haproxy runs as."""
-    dropin_groups: tuple[str | int, ...] = ()
-    dropin_only: bool = False
-    """Serve guests by `dropin_socket` alone: no namespace, device, listener or DHCP server is made."""
     @property
     def node_name(self) -> str:
         """`node.name`, or the host name."""
@@ -165,6 +174,12 @@ RELOADED = frozenset({"log.format", "log.level", "dhcp", "metadata", "node.on_st
 """Keys, and sections as a whole, that the daemon takes over on SIGHUP."""
 
 
+AT_START = frozenset(
+    f"metadata.{name}" for name in ("backend", "dropin_socket", "dropin_users", "dropin_groups", "dropin_only")
+)
+"""Keys of those sections that a restart puts into force all the same."""
+
+
 def _keys() -> Iterator[Key]:
     for section in msgspec.structs.fields(Config):
         for field in msgspec.structs.fields(section.type):
@@ -178,12 +193,6 @@ KEYS: tuple[Key, ...] = tuple(_keys())
 
 def load(path: str | os.PathLike[str]) -> Config:
     """Read the file at `path`.
-
-AT_START = frozenset(
-    f"metadata.{name}" for name in ("backend", "dropin_socket", "dropin_users", "dropin_groups", "dropin_only")
-)
-"""Keys of those sections that a restart puts into force all the same."""
-
 
     Raises ConfigError with every mistake, each beginning with `file:line`; an unreadable file is one too.
     """
@@ -262,6 +271,7 @@ def _rules(config: Config) -> Iterator[Mistake]:
             yield Mistake(path, "must be an absolute path")
     if len(os.fsencode(config.control.socket)) > UNIX_PATH_LIMIT:
         yield Mistake("control.socket", f"is longer than {UNIX_PATH_LIMIT} bytes, the limit of Unix sockets")
+    yield from _dropin_rules(config.metadata)
     if config.control.mode and not re.fullmatch("0?[0-7]{3}", config.control.mode):
         yield Mistake("control.mode", 'expected octal digits in quotes, such as "0660"')
     if config.node.name and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252})", config.node.name):
@@ -275,9 +285,18 @@ def _rules(config: Config) -> Iterator[Mistake]:
     yield from config_nova.rules(config.nova, config.metadata.backend)
 
 
+def _dropin_rules(metadata: MetadataConfig) -> Iterator[Mistake]:
+    path = metadata.dropin_socket
+    if path and (not path.startswith("/") or "\0" in path):
+        yield Mistake("metadata.dropin_socket", "must be an absolute path")
+    if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
+        yield Mistake("metadata.dropin_socket", f"is longer than {UNIX_PATH_LIMIT} bytes, the limit of Unix sockets")
+    if metadata.dropin_only and not path:
+        yield Mistake("metadata.dropin_only", "needs metadata.dropin_socket")
+
+
 def _listen_rules(listen: str) -> Iterator[Mistake]:
     if not listen:
-    yield from _dropin_rules(config.metadata)
         return
     try:
         host, _ = listen_address(listen)
@@ -288,16 +307,6 @@ def _listen_rules(listen: str) -> Iterator[Mistake]:
         address = ipaddress.ip_address(host)
     except ValueError:
         return  # a name: `missing` looks it up
-
-
-def _dropin_rules(metadata: MetadataConfig) -> Iterator[Mistake]:
-    path = metadata.dropin_socket
-    if path and (not path.startswith("/") or "\0" in path):
-        yield Mistake("metadata.dropin_socket", "must be an absolute path")
-    if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
-        yield Mistake("metadata.dropin_socket", f"is longer than {UNIX_PATH_LIMIT} bytes, the limit of Unix sockets")
-    if metadata.dropin_only and not path:
-        yield Mistake("metadata.dropin_only", "needs metadata.dropin_socket")
     if address.is_link_local:
         yield Mistake("metrics.listen", "must not be a link-local address: those belong to guests")
 
