@@ -27,14 +27,14 @@ from dataplane.config import Config
 from dataplane.desired import Desired
 from dataplane.dhcp.policy import Policy
 from dataplane.errors import ConfigError, NodeplaneError
-from dataplane.heartbeat import Heartbeat
 from dataplane.explain import Explainer
+from dataplane.heartbeat import Heartbeat
 from dataplane.kernel import Kernel
 from dataplane.lease_book import LeaseBook
 from dataplane.metadata_view import Defaults
 from dataplane.metrics import Metrics
-from dataplane.node import Node
 from dataplane.neutron_socket import NeutronSocket
+from dataplane.node import Node
 from dataplane.nova_link import open_proxy
 from dataplane.password_book import PasswordBook
 from dataplane.readings import Readings
@@ -42,6 +42,7 @@ from dataplane.sdnotify import Notifier
 from dataplane.store import Store
 from dataplane.token_keeper import TokenKeeper
 from metadata.access import Access
+from metadata.limits import Window
 from metadata.server import MetadataServer
 from metadata.settings import Settings
 
@@ -113,6 +114,7 @@ class _Daemon:
             self._node = Node(
                 self._config.node_name, store, kernel, self._metadata, self._callers, desired, leases, metrics,
                 _policy(self._config), self._config.node.coalesce_ms / 1000,
+                serve=not self._config.metadata.dropin_only,
             )  # fmt: skip
             metrics.add_reader(Readings(store, self._node, leases, self._metadata, lambda: self._suppressed).read)
             explainer = Explainer(desired, self._callers, self._metadata)
@@ -124,7 +126,6 @@ class _Daemon:
                 loop.add_signal_handler(number, self._stopping.set)
             starting = asyncio.create_task(self._node.start(), name="start")
             stack.push_async_callback(_cancel, starting)
-                serve=not self._config.metadata.dropin_only,
             # Guests first: after a restart the node is up by then. A long first start is to be watched, though.
             await asyncio.wait([starting], timeout=GUESTS_FIRST_SECONDS)
             from dataplane.control import ControlServer  # aiohttp: a third of the time to the first answer
@@ -208,10 +209,24 @@ def _settings(config: Config) -> Settings:
         hold_seconds=metadata.hold_seconds,
         retry_after=metadata.retry_after,
         connections_per_network=metadata.connections_per_network,
+        connections_per_port=metadata.connections_per_port,
+        rate=metadata.rate,
+        burst=metadata.burst,
+        windows=_windows(config),
         header_bytes=metadata.header_bytes,
         body_bytes=metadata.body_bytes,
         header_timeout=metadata.header_timeout,
         idle_timeout=metadata.idle_timeout,
+    )
+
+
+def _windows(config: Config) -> tuple[Window, Window] | None:
+    metadata = config.metadata
+    if metadata.limit != "windows":
+        return None
+    return (
+        Window(metadata.base_window_duration, metadata.base_query_rate_limit),
+        Window(metadata.burst_window_duration, metadata.burst_query_rate_limit),
     )
 
 

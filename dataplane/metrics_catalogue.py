@@ -58,6 +58,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("nodeplane_metadata_upstream_requests_total", "counter", "Requests to Nova, by answer.", ("code",)),
     Family("nodeplane_metadata_upstream_duration_seconds", "histogram", "From request to answer.", ("code",)),
     Family("nodeplane_metadata_cache_hits_total", "counter", "Answers without a request to Nova.", ("kind",)),
+    Family("nodeplane_metadata_limited_ports", "gauge", "Ports that the rate limit of requests knows."),
     Family("nodeplane_control_requests_total", "counter", "Requests on the control socket.", ("operation", "code")),
     Family("nodeplane_log_suppressed_total", "counter", "Log records held back by the rate limit."),
     Family("nodeplane_event_loop_lag_seconds", "histogram", "How late the event loop wakes up."),

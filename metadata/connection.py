@@ -8,11 +8,13 @@ in the same way for a backend that does not answer at once.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from copy import copy
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from metadata import events
@@ -39,7 +41,18 @@ _REFUSALS = {reason: error(status) for reason, status in STATUS_OF_REASON.items(
 class Connection(Stream):
     """Made by its listener, which then calls `readable`."""
 
-    __slots__ = ("_asked", "_owned", "_pending", "_reader", "_served", "_since", "_timing", "caller")
+    __slots__ = (
+        "_asked",
+        "_began",
+        "_owned",
+        "_pending",
+        "_port",
+        "_reader",
+        "_served",
+        "_since",
+        "_timing",
+        "caller",
+    )
 
     def __init__(self, listener: Listener, sock: socket.socket, address: str) -> None:
         super().__init__(listener, sock)
@@ -52,6 +65,9 @@ class Connection(Stream):
         self._owned = False
         """Nobody else waits for it."""
         self._since = 0.0
+        self._port = ""
+        """Of the request that is being answered, once it is known."""
+        self._began = 0.0
         self._served = False
         self._timing = False
         """The deadline is that of a request which has begun."""
@@ -97,6 +113,8 @@ class Connection(Stream):
 
     def await_bytes(self) -> None:
         """See `Stream`; sets until when the bytes are waited for."""
+        if not self._room():
+            return
         settings = self.listener.server.settings
         begun = self._begun
         if begun and not self._timing:
@@ -116,6 +134,27 @@ class Connection(Stream):
             self.listener.held.pop(self, None)
         self._abandon()
         super().close()
+
+    def whose(self) -> str:
+        """See `Stream`: the port, or as long as there is none, the MAC or address in its network."""
+        with suppress(Exception):  # a request that fails by the same mistake is logged
+            verdict = self.listener.server.lookup.lookup(self.caller)
+            if isinstance(verdict, Known):
+                return verdict.port_id
+        return f"{self.caller.network_id} {self.caller.mac or self.caller.address}"
+
+    def _room(self) -> bool:
+        """Whether the connection may go on and wait; it is answered 503 and closed if its port has too many."""
+        if self.registered or self.state is not State.READING:
+            return True
+        listener = self.listener
+        if listener.owners and listener.owners.get(self.whose(), 0) >= listener.server.settings.connections_per_port:
+            listener.counters.drop("too_many_connections_of_port")
+            if not self._served:
+                self.last(listener.server.unavailable.encode(listener.server.ending(False)))
+            self.close()
+            return False
+        return True
 
     @property
     def _begun(self) -> bool:
@@ -152,17 +191,24 @@ class Connection(Stream):
     def _answer(self, request: Request) -> None:
         server = self.listener.server
         observe = server.observe
-        started = time.perf_counter() if observe is not None else 0.0
+        if observe is not None or server.access is not None:
+            self._began = time.perf_counter()
         verdict = server.lookup.lookup(self.caller)
         if isinstance(verdict, Unknown):
             self._hold(request, verdict)
             return
         self._reply(request, verdict)
         if observe is not None and self.state is not State.WAITING:
-            observe(time.perf_counter() - started)
+            observe(time.perf_counter() - self._began)
 
     def _reply(self, request: Request, verdict: Known | Refused) -> None:
         if isinstance(verdict, Known):
+            self._port = verdict.port_id
+            limiter = self.listener.server.limiter
+            if limiter is not None and (wait := limiter.take(verdict.port_id, time.monotonic())):
+                self.listener.counters.drop("rate_limited")
+                self._respond(request, _too_many(math.ceil(wait)))
+                return
             now = time.time()
             gate = self.listener.server.gate
             first = gate(request, verdict, now) if gate is not None else None
@@ -172,6 +218,7 @@ class Connection(Stream):
                 return
             response = answer
         else:
+            self._port = ""
             self.listener.counters.lookup_failed(verdict.reason)
             self.listener.server.note("metadata.refused_caller", **self._fields(), reason=verdict.reason)
             response = _FORBIDDEN
@@ -183,7 +230,7 @@ class Connection(Stream):
         stay = request.keep_alive
         data = response.encode(server.ending(stay), request.method == "HEAD")
         if server.access is not None:
-            server.access(self.caller, request, response)
+            server.access(self.caller, request, response, self._port, time.perf_counter() - self._began)
         self._served = True
         self._timing = False
         if response.hop_limit is not None:
@@ -191,10 +238,13 @@ class Connection(Stream):
         self.write(data, stay)
 
     def _hold(self, request: Request, verdict: Unknown) -> None:
+        self._port = ""
         listener = self.listener
         server = listener.server
         listener.counters.lookup_failed(verdict.reason)
         server.note("metadata.unknown_caller", **self._fields(), reason=verdict.reason)
+        if not self._room():
+            return
         if not listener.may_hold(self.caller):
             listener.counters.drop("too_many_held")
             self._respond(request, server.unavailable)
@@ -225,6 +275,10 @@ class Connection(Stream):
 
     def _wait(self, request: Request, answer: Awaitable[Response]) -> None:
         """Answer when the backend has the answer."""
+        if not self._room():
+            if asyncio.iscoroutine(answer):
+                answer.close()
+            return
         self.register(self.listener.server.settings.answer_timeout)
         self.state = State.WAITING
         self._asked = request
@@ -291,6 +345,12 @@ class Connection(Stream):
     def _fields(self) -> dict[str, object]:
         caller = self.caller
         return {"network": caller.network_id, "mac": caller.mac, "address": caller.address}
+
+
+@lru_cache(64)
+def _too_many(seconds: int) -> Response:
+    """Another request may pass after so many seconds."""
+    return error(429, headers=(("Retry-After", str(seconds)),))
 
 
 def _source_mac(sock: socket.socket) -> str | None:

@@ -21,6 +21,7 @@ from metadata.connection import Connection
 from metadata.counters import Counters
 from metadata.http1 import READ_BYTES, Request, RequestMemo
 from metadata.identity import Caller, CallerLookup, Known
+from metadata.limits import Limiter, Window, limiter
 from metadata.responses import Response, ending, error
 from metadata.settings import Settings
 from metadata.stream import Stream
@@ -36,7 +37,11 @@ LOGGED_TARGET_BYTES = 256
 PROXIED = ""
 """Stands for a network's id in the listener for proxies, whose guests are of all networks."""
 
-AccessHook = Callable[[Caller, Request, Response], None]
+ACCESS_PER_SECOND = 100
+"""Records of the access log, of all networks; the next one says how many were left out."""
+
+AccessHook = Callable[[Caller, Request, Response, str, float], None]
+"""Takes the port's id ("": not known) and the seconds that the answer took, held ones included."""
 Gate = Callable[[Request, Known, float], Response | None]
 """Takes the wall clock as its last argument."""
 
@@ -44,7 +49,7 @@ Gate = Callable[[Request, Known, float], Response | None]
 class Listener:
     """The metadata service of one network: its listening sockets and the connections that came in through them."""
 
-    __slots__ = ("_sockets", "connections", "counters", "held", "loop", "network_id", "server")
+    __slots__ = ("_sockets", "connections", "counters", "held", "loop", "network_id", "owners", "server")
 
     def __init__(self, server: MetadataServer, network_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.server = server
@@ -53,6 +58,8 @@ class Listener:
         self.counters = Counters()
         self.connections = 0
         """Open connections that wait for something."""
+        self.owners: dict[str, int] = {}
+        """The same of each port, or of each MAC or address that is no port's."""
         self.held: dict[Connection, None] = {}
         """Connections whose request waits for its caller to become known, oldest first."""
         self._sockets: tuple[socket.socket, ...] = ()
@@ -94,11 +101,15 @@ class Listener:
     def remember(self, connection: Stream) -> None:
         """The connection has to wait for something."""
         self.connections += 1
+        self.owners[connection.owner] = self.owners.get(connection.owner, 0) + 1
         self.server.remember(connection, self)
 
     def forget(self, connection: Stream) -> None:
         """The connection is closing."""
         self.connections -= 1
+        left = self.owners.pop(connection.owner) - 1
+        if left:
+            self.owners[connection.owner] = left
         self.server.forget(connection)
 
     def _accept(self, listening: socket.socket) -> None:
@@ -153,10 +164,13 @@ class MetadataServer:
         self.observe = observe
         self.gate = gate
         self.unavailable = _unavailable(self.settings)
+        self.limiter = _limiter(self.settings)
         self._second_ends = 0.0
         self._endings = (b"", b"")
         self._own_access = access is None
         self._notes_left = 0
+        self._access_left = 0
+        self._access_skipped = 0
         self._listeners: dict[str, Listener] = {}
         self._waiting: dict[Stream, Listener] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -174,6 +188,8 @@ class MetadataServer:
 
     def configure(self, settings: Settings) -> None:
         """Use other settings from now on; waiting connections keep their deadlines."""
+        if _limits(settings) != _limits(self.settings):
+            self.limiter = _limiter(settings)
         self.settings = settings
         self.unavailable = _unavailable(settings)
 
@@ -264,18 +280,28 @@ class MetadataServer:
         date = formatdate(now, usegmt=True)
         self._endings = (ending(date, False), ending(date, True))
         self._notes_left = NOTES_PER_SECOND
+        self._access_left = ACCESS_PER_SECOND
         if self._own_access:
             self.access = self._log_access if events.log.isEnabledFor(logging.DEBUG) else None
 
-    def _log_access(self, caller: Caller, request: Request, response: Response) -> None:
-        self.note(
+    def _log_access(self, caller: Caller, request: Request, response: Response, port: str, seconds: float) -> None:
+        if self._access_left <= 0:
+            self._access_skipped += 1
+            return
+        self._access_left -= 1
+        skipped, self._access_skipped = self._access_skipped, 0
+        events.emit(
             "metadata.request",
+            id=request.id,
             network=caller.network_id,
+            port=port,
             mac=caller.mac,
             address=caller.address,
             method=request.method,
             path=request.target[:LOGGED_TARGET_BYTES].decode("ascii", "backslashreplace"),
             status=response.status,
+            seconds=round(seconds, 6),
+            **({"suppressed": skipped} if skipped else {}),
         )
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -283,6 +309,14 @@ class MetadataServer:
         for connection in [waiting for waiting in self._waiting if waiting.deadline <= now]:
             connection.expire()
         self._sweep = loop.call_later(self.settings.sweep_seconds, self._expire, loop) if self._waiting else None
+
+
+def _limits(settings: Settings) -> tuple[float, int, tuple[Window, Window] | None]:
+    return settings.rate, settings.burst, settings.windows
+
+
+def _limiter(settings: Settings) -> Limiter | None:
+    return limiter(*_limits(settings))
 
 
 def _unavailable(settings: Settings) -> Response:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from metadata.limits import Window
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Limits and times; times in seconds. The defaults let the 28 requests of a booting guest pass many times over."""
@@ -16,6 +18,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Requests waiting in one network; one more is answered 503 at once."""
     connections_per_network: int = 1024
     """Open connections in one network; one more is answered 503 and closed."""
+    connections_per_port: int = 32
+    """Open connections of one port, those of both families together; one more is answered 503 and closed."""
+    rate: float = 4.0
+    """Requests a second that a port may make in the long run; more are answered 429. 0: no limit."""
+    burst: int = 120
+    """Requests that a port may make at once."""
+    windows: tuple[Window, Window] | None = None
+    """Neutron's base and burst window, instead of the two above."""
     header_bytes: int = 8192
     """Request line and headers of one request."""
     body_bytes: int = 16384

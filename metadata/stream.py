@@ -50,6 +50,7 @@ class Stream:
         "_watching",
         "deadline",
         "listener",
+        "owner",
         "state",
     )
 
@@ -58,6 +59,8 @@ class Stream:
         self.state = State.READING
         self.deadline = 0.0
         """Of the loop's clock; the server calls `expire` after it. Holds once the stream is registered."""
+        self.owner = ""
+        """Whose it is, for the limit of connections; set once it is registered."""
         self._sock = sock
         self._fd = -1
         self._out: memoryview | None = None
@@ -79,6 +82,10 @@ class Stream:
     def lost(self) -> None:
         """The guest closed or reset the connection."""
         raise NotImplementedError
+
+    def whose(self) -> str:
+        """Who made the connection; asked once, when it has to wait."""
+        return ""
 
     def limit_hops(self, hops: int) -> None:
         """How far the packets of this connection go from now on.
@@ -176,6 +183,14 @@ class Stream:
         elif self._registered:
             self.register(settings.idle_timeout)
 
+    def last(self, data: bytes) -> None:
+        """Write as much as fits of an answer to whom is not to be waited for, and leave the closing to the caller."""
+        with suppress(OSError):
+            # A socket that is closed with unread bytes resets the connection, and the answer is lost.
+            self._sock.recv(READ_BYTES, socket.MSG_DONTWAIT)
+        with suppress(OSError):
+            self._sock.send(data)
+
     def end(self, data: bytes) -> None:
         """Write a last answer, then read on for a moment.
 
@@ -199,6 +214,7 @@ class Stream:
         if not self._registered:
             self._registered = True
             self._fd = self._sock.fileno()
+            self.owner = self.whose()
             self.listener.remember(self)
         self.deadline = self.listener.loop.time() + seconds
 

@@ -97,7 +97,7 @@ class Lab:
 
     async def guest(self, address: str = "127.0.0.5", network: str = "blue", receive: int = 0) -> Guest:
         """Connect from an address; `receive` limits the client's receive buffer, in bytes."""
-        sock = socket.socket()
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         try:
             if receive:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
