@@ -16,7 +16,11 @@ RATE_LIMITING = "metadata_rate_limiting"
 HAPROXY = "metadata_haproxy"
 
 WINDOWS = ("base_window_duration", "base_query_rate_limit", "burst_window_duration", "burst_query_rate_limit")
-TIMEOUTS = {"timeout_http_request": "metadata.header_timeout", "timeout_http_keep_alive": "metadata.idle_timeout"}
+TIMEOUTS = {
+    "timeout_http_request": "metadata.header_timeout",
+    "timeout_http_keep_alive": "metadata.idle_timeout",
+    "timeout_server": "nova.timeout",
+}
 
 FOR_EVER = 0xFFFFFFFF
 """RFC 2131 3.3: a lease without end; Neutron writes -1."""
@@ -130,6 +134,8 @@ class _Translator:
         self.settings["metadata.dropin_socket"] = path
         user, group = self._text("metadata_proxy_user"), self._text("metadata_proxy_group")
         self.settings["metadata.dropin_users"] = [_identity(user or AGENT_USER)]
+        self.settings["metadata.dropin_only"] = True
+        self.notes.append("metadata.dropin_only: the haproxies stay and nodeplane makes no network; see operating.md")
         if group:
             self.settings["metadata.dropin_groups"] = [_identity(group)]
         if not user:

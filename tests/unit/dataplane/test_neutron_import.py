@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 
+from dataplane import config
 from dataplane.neutron_import import Translation, render, translate
 from dataplane.oslo_ini import merge
 
@@ -41,6 +42,7 @@ burst_query_rate_limit = 5
 timeout_http_request = 15
 timeout_http_keep_alive = 20
 timeout_connect = 5
+timeout_server = 40
 [agent]
 report_interval = 30
 """
@@ -63,6 +65,7 @@ def test_everything_with_a_counterpart() -> None:
         "metadata.dropin_socket": "/srv/neutron/metadata_proxy",
         "metadata.dropin_users": ["haproxy"],
         "metadata.dropin_groups": [991],
+        "metadata.dropin_only": True,
         "metadata.limit": "windows",
         "metadata.base_window_duration": 20,
         "metadata.base_query_rate_limit": 30,
@@ -70,6 +73,7 @@ def test_everything_with_a_counterpart() -> None:
         "metadata.burst_query_rate_limit": 5,
         "metadata.header_timeout": 15.0,
         "metadata.idle_timeout": 20.0,
+        "nova.timeout": 40.0,
     }
 
 
@@ -95,8 +99,13 @@ def test_empty_files_mean_the_agents_defaults() -> None:
         "nova.url": "http://127.0.0.1:8775",
         "metadata.dropin_socket": "/var/lib/neutron/metadata_proxy",
         "metadata.dropin_users": ["neutron"],
+        "metadata.dropin_only": True,
     }
-    assert [note.partition(" ")[0] for note in found.notes] == ["metadata_proxy_shared_secret", "metadata_proxy_user"]
+    assert [note.partition(" ")[0].strip(":") for note in found.notes] == [
+        "metadata_proxy_shared_secret",
+        "metadata.dropin_only",
+        "metadata_proxy_user",
+    ]
 
 
 def test_later_files_count() -> None:
@@ -151,3 +160,10 @@ def test_text_is_toml() -> None:
     settings = translated(AGENT).settings
     read = tomllib.loads(render(settings))
     assert {f"{section}.{key}": item for section, keys in read.items() for key, item in keys.items()} == settings
+
+
+def test_nodeplane_starts_with_it() -> None:
+    """Every key that can come out exists, and every value is one that it takes."""
+    known = config.loads(render(translated(AGENT).settings))
+    assert known.nova.url == "https://[2001:db8::5]:8780"
+    assert known.metadata.dropin_groups == (991,)
