@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from dataplane.callers import Callers
 from dataplane.desired import Desired
 from dataplane.explanation import MetadataExplanation, MetadataPolicy, MetadataQuestion, Upstream
 from dataplane.model import InstanceId, PortId
 from metadata.access import Access
-from metadata.backend import OwnBackend
+from metadata.backend import OwnBackend, RetiredError
 from metadata.dropin import Forwarded, link_local_mac
 from metadata.http1 import Request
-from metadata.identity import REASONS, Caller, Known, Refused, Unknown
+from metadata.identity import REASONS, Caller, CallerLookup, Known, Refused, Unknown
 from metadata.responses import Response, error
 
 TOKEN_PATH = b"/latest/api/token"
@@ -53,13 +53,18 @@ class Proxying(Protocol):
 class Explainer:
     """Explains what `callers` and the gate of `guard` make of a request."""
 
-    def __init__(self, desired: Desired, callers: Callers, guard: Guarding) -> None:
+    def __init__(self, desired: Desired, callers: CallerLookup, guard: Guarding) -> None:
         self._desired = desired
         self._callers = callers
         self._guard = guard
 
     async def metadata(self, question: MetadataQuestion) -> MetadataExplanation:
-        """What becomes of the request; waits for the backend as a guest does."""
+        """What becomes of the request; waits for the backend as a guest does, and asks again when a guest would."""
+        while True:
+            with suppress(RetiredError):
+                return await self._metadata(question)
+
+    async def _metadata(self, question: MetadataQuestion) -> MetadataExplanation:
         request = Request(question.method, question.path.encode(), False)
         said = MetadataExplanation(
             request_id=request.id,
