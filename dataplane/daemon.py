@@ -42,6 +42,7 @@ from dataplane.sdnotify import Notifier
 from dataplane.store import Store
 from dataplane.token_keeper import TokenKeeper
 from metadata.access import Access
+from metadata.limits import Window
 from metadata.server import MetadataServer
 from metadata.settings import Settings
 
@@ -208,10 +209,24 @@ def _settings(config: Config) -> Settings:
         hold_seconds=metadata.hold_seconds,
         retry_after=metadata.retry_after,
         connections_per_network=metadata.connections_per_network,
+        connections_per_port=metadata.connections_per_port,
+        rate=metadata.rate,
+        burst=metadata.burst,
+        windows=_windows(config),
         header_bytes=metadata.header_bytes,
         body_bytes=metadata.body_bytes,
         header_timeout=metadata.header_timeout,
         idle_timeout=metadata.idle_timeout,
+    )
+
+
+def _windows(config: Config) -> tuple[Window, Window] | None:
+    metadata = config.metadata
+    if metadata.limit != "windows":
+        return None
+    return (
+        Window(metadata.base_window_duration, metadata.base_query_rate_limit),
+        Window(metadata.burst_window_duration, metadata.burst_query_rate_limit),
     )
 
 
