@@ -40,6 +40,13 @@ class DropinConnection(Connection):
         self.caller = self._reader.callers.popleft()
         super()._answer(request)
 
+    def whose(self) -> str:
+        """See `Stream`: nobody's; the proxy limits the connections of its guests."""
+        return PROXIED
+
+    def _room(self) -> bool:
+        return True
+
     def _refuse(self, reason: str) -> None:
         if reason.startswith("forwarded_"):
             self.listener.server.note("metadata.forwarded_refused", reason=reason)

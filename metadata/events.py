@@ -19,7 +19,7 @@ class Event(NamedTuple):
 
 
 EVENTS: dict[str, Event] = {
-    "metadata.request": Event("debug", "A request was answered: caller, method, path, status."),
+    "metadata.request": Event("debug", "A request was answered: its id, caller, port, method, path, status, seconds."),
     "metadata.unknown_caller": Event(
         "info", "No port fits the caller; it waits for its port, then gets 503 with Retry-After."
     ),

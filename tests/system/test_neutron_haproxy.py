@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from scripts import lab
+from tests.nova import SECRET
+from tests.system.test_nova import PORT, Upstream
 
 HAPROXY = os.environ.get("NODEPLANE_HAPROXY", "")
 SOCKET = Path("/run/nodeplane/metadata_proxy")
@@ -274,3 +276,50 @@ def test_only_the_user_of_haproxy_may_connect(daemon: lab.Daemon) -> None:
         done = lab.run("setpriv", f"--reuid={user}", "--clear-groups", *ask, check=False)
         assert (done.stdout == "blue-vm.novalocal") is answered
     assert "dropin.denied" in daemon.log.read_text()
+
+
+AGENT = f"""\
+[DEFAULT]
+metadata_proxy_socket = {SOCKET}
+metadata_proxy_user = {USER}
+nova_metadata_host = 127.0.0.1
+nova_metadata_port = {PORT}
+metadata_workers = 2
+debug = true
+"""
+
+
+def test_in_the_agents_place_with_its_own_configuration(
+    vms: dict[str, lab.Vm], proxies: Callable[[str], None], tmp_path: Path
+) -> None:
+    """From metadata_agent.ini to Nova's documents through Neutron's haproxies, and one request through both logs."""
+    (tmp_path / "agent.ini").write_text(AGENT)
+    (tmp_path / "secret.conf").write_text(f"[DEFAULT]\nmetadata_proxy_shared_secret = {SECRET}\n")
+    imported = lab.run(sys.executable, "-m", "dataplane.cli", "config", "import-neutron",
+                       tmp_path / "agent.ini", tmp_path / "secret.conf", cwd=lab.SCRIPTS.parent)  # fmt: skip
+    assert "metadata_workers" in imported.stderr
+    assert SECRET not in imported.stderr
+    proxies("neutron")
+    nova = Upstream(tmp_path)
+    nova.start()
+    daemon = lab.Daemon(tmp_path / "daemon", config=imported.stdout)
+    try:
+        daemon.start()
+        document = lab.documents(*TENANTS)
+        daemon.apply(document)
+        for tenant, vm in vms.items():
+            answer = vm.get("/openstack/latest/meta_data.json")
+            assert answer.status == 200
+            assert json.loads(answer.body)["hostname"].startswith(f"{tenant}-at-nova")
+            told = daemon.cli("explain", "metadata", "--network", f"{tenant}-net", "--ip", "10.0.0.5", "-o", "json")
+            found = json.loads(told.stdout)
+            assert (found["backend"], found["status"]) == ("nova", 200)
+            assert found["upstream"]["headers"]["X-Tenant-ID"] == f"{tenant}-project"
+            assert "Signature" not in told.stdout
+        log = daemon.log.read_text()
+        assert SECRET not in log
+        assert log.count("metadata.request id=req-") == 2
+        assert "port=blue-port" in log
+    finally:
+        daemon.stop()
+        nova.stop()
