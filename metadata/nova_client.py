@@ -28,6 +28,7 @@ class NovaClient:
         self._url = settings.url.rstrip("/")
         self._limit = settings.response_bytes
         self._connect_timeout = settings.connect_timeout
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
         tls = tls_context(settings) if settings.url.startswith("https:") else True
         self._pool = self._session(aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=30))
         # A kept connection may end just when a request is sent on it. A GET is sent again then, a POST cannot be.
@@ -49,7 +50,7 @@ class NovaClient:
                 headers={**headers, hdrs.ACCEPT_ENCODING: "identity"},
                 data=body,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=self._connect_timeout),
+                timeout=self._timeout(seconds),
             ) as response:
                 return await self._take(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -63,6 +64,13 @@ class NovaClient:
         """End all connections."""
         await self._pool.close()
         await self._fresh.close()
+
+    def _timeout(self, seconds: float) -> aiohttp.ClientTimeout:
+        found = self._timeouts.get(seconds)
+        if found is None:  # one per route, so there are few
+            found = aiohttp.ClientTimeout(total=seconds, sock_connect=self._connect_timeout)
+            self._timeouts[seconds] = found
+        return found
 
     async def _take(self, response: aiohttp.ClientResponse) -> Answer:
         if response.status < 200 or response.status > 599:

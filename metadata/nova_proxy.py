@@ -17,7 +17,7 @@ from metadata.nova_settings import NovaSettings
 from metadata.responses import Response, error
 from metadata.signature import Signer, Subject
 from metadata.turns import BusyError, Turns
-from metadata.upstream import Answer, Client, SlowError, UnreachableError, UpstreamError
+from metadata.upstream import Answer, Client, UnreachableError, UpstreamError
 
 KNOCK_SECONDS = 0.25
 """How often a Nova that cannot be connected to is tried again for a request that waits for it."""
@@ -153,11 +153,12 @@ class NovaProxy:
         body: bytes | None,
         seconds: float,
     ) -> Answer:
-        try:
-            async with asyncio.timeout(seconds):
-                await self.turns.take(subject.project_id)
-        except TimeoutError:
-            raise BusyError from None
+        if not self.turns.try_take(subject.project_id):
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.turns.take(subject.project_id)
+            except TimeoutError:
+                raise BusyError from None
         try:
             return await self._signed(subject, route, method, headers, body, seconds)
         finally:
@@ -191,14 +192,9 @@ class NovaProxy:
         began = self.clock()
         code = "cancelled"
         try:
-            # The client has the same limit; this one holds for whatever the client does.
-            async with asyncio.timeout(seconds):
-                answer = await self._client.ask(method, target, headers, body, seconds)
+            answer = await self._client.ask(method, target, headers, body, seconds)
             code = str(answer.status)
             return answer
-        except TimeoutError:
-            code = SlowError.reason
-            raise SlowError(f"no answer within {seconds:g} s") from None
         except UpstreamError as failure:
             code = failure.reason
             raise

@@ -40,10 +40,16 @@ class Turns:
         """How many turns the tenant could take now."""
         return min(self._left, self._each - self._used.get(tenant, 0))
 
+    def try_take(self, tenant: str) -> bool:
+        """Take a turn if there is one now and nobody of the tenant waits."""
+        if tenant in self._queues or self.room(tenant) <= 0:
+            return False
+        self._start(tenant)
+        return True
+
     async def take(self, tenant: str) -> None:
         """Wait for a turn; give it back with `give`. Raises BusyError."""
-        if self.room(tenant) > 0 and tenant not in self._queues:
-            self._start(tenant)
+        if self.try_take(tenant):
             return
         queue = self._queues.get(tenant)
         if queue is None:

@@ -73,7 +73,7 @@ class Client(Protocol):
     async def ask(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, seconds: float
     ) -> Answer:
-        """One request; raises UpstreamError."""
+        """One request, that ends within so many seconds; raises UpstreamError."""
 
     async def close(self) -> None:
         """End all connections."""
