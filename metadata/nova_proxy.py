@@ -20,7 +20,7 @@ from metadata.turns import BusyError, Turns
 from metadata.upstream import Answer, Client, UnreachableError, UpstreamError
 
 KNOCK_SECONDS = 0.25
-"""How often a Nova that cannot be connected to is tried again for a request that waits for it."""
+"""How often a Nova that cannot be connected to is tried again while requests wait for it."""
 DOWN_SECONDS = 1.0
 """For how long after a failure Nova counts as down: a document that is there is given out without waiting."""
 REQUEST_ID = "X-Openstack-Request-Id"
@@ -72,6 +72,10 @@ class NovaProxy:
         """Which of the secrets Nova took last."""
         self._away = False
         self._failed_at = float("-inf")
+        self._back = asyncio.Event()
+        self._knocker: asyncio.Task[None] | None = None
+        self._waiting = 0
+        """Requests that wait for `_back`."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._unavailable = {api: _unavailable(settings, api) for api in ("ec2", "openstack")}
 
@@ -111,8 +115,7 @@ class NovaProxy:
                 answer = await self._in_turn(subject, route, method, headers, body, seconds)
             except UnreachableError as failure:
                 self._note_away(failure)
-                if self.clock() + KNOCK_SECONDS < deadline:
-                    await asyncio.sleep(KNOCK_SECONDS)
+                if await self._comes_back(deadline - self.clock()):
                     continue
                 return self._unavailable[route.api]
             except UpstreamError as failure:
@@ -202,6 +205,38 @@ class NovaProxy:
             self.counters.request(code)
             if self._observe is not None:
                 self._observe(self.clock() - began, code)
+
+    async def _comes_back(self, seconds: float) -> bool:
+        """Wait until Nova can be connected to, at most so many seconds; one knocks for all who wait."""
+        if seconds <= 0:
+            return False
+        if self._knocker is None or self._knocker.done():
+            self._back.clear()
+            self._knocker = self.start(self._knock())
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await self._back.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+        return True
+
+    async def _knock(self) -> None:
+        """Ask for the list of versions, which Nova gives to everybody, until there is an answer of any kind."""
+        while True:
+            await asyncio.sleep(KNOCK_SECONDS)
+            if not self._waiting:
+                return
+            try:
+                await self._counted("GET", "/", {}, None, self.settings.timeout)
+            except UnreachableError:
+                continue
+            except UpstreamError:
+                pass
+            self._back.set()
+            return
 
     def _note_away(self, failure: UnreachableError) -> None:
         self._failed_at = self.clock()
