@@ -65,7 +65,7 @@ def link_local_mac(address: str) -> str | None:
 
 
 class ForwardedReader(RequestReader):
-    """The requests of a connection from a proxy, each with its own caller: proxies share connections among guests."""
+    """The requests of a connection from a proxy, each with the caller that its own headers name."""
 
     __slots__ = ("_forwarded", "_names", "callers")
 

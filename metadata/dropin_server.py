@@ -7,6 +7,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from metadata.connection import Connection
 from metadata.dropin import Forwarded, ForwardedReader
 from metadata.http1 import Request
@@ -25,7 +27,11 @@ Admits = Callable[[socket.socket], bool]
 
 
 class DropinConnection(Connection):
-    """A proxy's connection; every request has a caller of its own."""
+    """A proxy's connection, for one request, as haproxy's `option http-server-close` has it.
+
+    A second request on it could be what the proxy took for the body of the first: a guest's bytes, with any header it
+    likes. So there is none.
+    """
 
     __slots__ = ()
 
@@ -36,9 +42,10 @@ class DropinConnection(Connection):
         self._reader.feed(data)
 
     def _answer(self, request: Request) -> None:
-        assert isinstance(self._reader, ForwardedReader)
-        self.caller = self._reader.callers.popleft()
-        super()._answer(request)
+        if not isinstance(self.caller, Forwarded):  # it is when its backend wants to be asked again
+            assert isinstance(self._reader, ForwardedReader)
+            self.caller = self._reader.callers.popleft()
+        super()._answer(msgspec.structs.replace(request, keep_alive=False))
 
     def whose(self) -> str:
         """See `Stream`: nobody's; the proxy limits the connections of its guests."""

@@ -12,7 +12,11 @@ import msgspec
 import pytest
 
 from metadata import dropin_server
+from metadata.backend import RetiredError
+from metadata.http1 import Request
+from metadata.identity import Caller, Known
 from metadata.records import InstanceDocument
+from metadata.responses import Response
 from metadata.server import PROXIED
 from metadata.settings import Settings
 from tests.unit.metadata.conftest import Run
@@ -70,27 +74,60 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "s"
 
 
-def test_one_connection_serves_many_guests(run: Run, path: Path) -> None:
+def test_every_request_is_its_own_guests(run: Run, path: Path) -> None:
     async def body() -> None:
         async with proxies(path) as it:
-            proxy = await it.connect()
             for network in ("blue", "green", "blue"):
-                status, _, text = await proxy.ask(NAME, *of(network))
-                assert (status, text) == (200, network.encode())
+                status, headers, text = await (await it.connect()).ask(NAME, *of(network))
+                assert (status, text, headers["connection"]) == (200, network.encode(), "close")
             assert it.lab.server.listeners[PROXIED].counters.requests == {("ec2", "200"): 3}
 
     run(body())
 
 
-def test_requests_sent_ahead_keep_their_callers(run: Run, path: Path) -> None:
+def test_a_second_request_on_a_connection_is_not_answered(run: Run, path: Path) -> None:
+    """It may be what the proxy took for the first one's body."""
+
     async def body() -> None:
         async with proxies(path) as it:
             proxy = await it.connect()
-            order = ["blue", "green", "green", "blue"]
-            await proxy.send(
-                "".join("\r\n".join((f"GET {NAME} HTTP/1.1", *of(network), "", "")) for network in order).encode()
+            one, two = ("\r\n".join((f"GET {NAME} HTTP/1.1", *of(network), "", "")) for network in ("blue", "green"))
+            await proxy.send((one + two).encode())
+            assert (await proxy.answer())[2] == b"blue"
+            assert await proxy.rest() in (b"", b"<reset>")
+            assert [caller.network_id for caller in it.lab.ports.asked] == ["blue"]
+
+    run(body())
+
+
+class Changing:
+    """A backend whose port changes under the first request."""
+
+    def __init__(self) -> None:
+        self.callers: list[Caller] = []
+
+    async def answer(self, request: Request, caller: Caller, now: float) -> Response:
+        self.callers.append(caller)
+        await asyncio.sleep(0)
+        if len(self.callers) == 1:
+            raise RetiredError
+        return Response(200, "text/plain", b"again")
+
+
+def test_who_is_asked_again_is_the_same(run: Run, path: Path) -> None:
+    async def body() -> None:
+        async with proxies(path) as it:
+            backend = Changing()
+            it.lab.ports.verdicts["blue", "10.0.0.8"] = Known("p", backend)
+            one, two = (
+                "\r\n".join((f"GET {NAME} HTTP/1.1", *of(*whose), "", ""))
+                for whose in (("blue", "10.0.0.8"), ("green",))
             )
-            assert [(await proxy.answer())[2].decode() for _ in order] == order
+            proxy = await it.connect()
+            await proxy.send((one + two).encode())
+            assert (await proxy.answer())[2] == b"again"
+            assert [caller.address for caller in backend.callers] == ["10.0.0.8"] * 2
+            assert {caller.network_id for caller in it.lab.ports.asked} == {"blue"}
 
     run(body())
 
@@ -133,12 +170,12 @@ def test_an_unknown_guest_waits_for_its_port(run: Run, path: Path) -> None:
 def test_one_network_does_not_take_anothers_room_to_wait(run: Run, path: Path) -> None:
     async def body() -> None:
         async with proxies(path) as it:
-            waiting = [await it.connect() for _ in range(3)]
+            waiting = [await it.connect() for _ in range(4)]
             for proxy in waiting[:2]:
                 await proxy.send("\r\n".join((f"GET {NAME} HTTP/1.1", *of("red"), "", "")).encode())
             await until(lambda: len(it.listener.held) == 2)
             assert (await waiting[2].ask(NAME, *of("red")))[0] == 503
-            other = asyncio.create_task(waiting[2].ask(NAME, *of("white")))
+            other = asyncio.create_task(waiting[3].ask(NAME, *of("white")))
             await until(lambda: len(it.listener.held) == 3)
             it.lab.ports.know("white", "10.0.0.5", named("white"))
             it.lab.server.recheck("white")
@@ -161,10 +198,12 @@ def test_who_may_not_connect_is_closed(run: Run, path: Path) -> None:
 def test_closing_the_server_closes_the_socket(run: Run, path: Path) -> None:
     async def body() -> None:
         async with proxies(path) as it:
-            proxy = await it.connect()
-            assert (await proxy.ask(NAME, *of("blue")))[0] == 200
+            assert (await (await it.connect()).ask(NAME, *of("blue")))[0] == 200
+            waiting = await it.connect()
             it.lab.server.close()
-            assert await proxy.rest() == b""
+            assert await waiting.rest() in (b"", b"<reset>")
             assert it.lab.server.totals().requests == {("ec2", "200"): 1}
+            with pytest.raises(ConnectionError):
+                await it.connect()
 
     run(body())
