@@ -161,9 +161,7 @@ def test_a_date_between_novas_versions_is_the_one_before(alias: str, nova: str) 
     assert get(f"{alias}/meta-data") == get(f"{nova}/meta-data")
 
 
-@pytest.mark.parametrize(
-    "version", ["2021-02-29", "2021-13-01", "0000-01-01", "2021-01-01 ", "20210101"]
-)
+@pytest.mark.parametrize("version", ["2021-02-29", "2021-13-01", "0000-01-01", "2021-01-01 ", "20210101"])
 def test_what_is_no_date(version: str) -> None:
     assert get(f"{version}/meta-data") is None
 
