@@ -318,6 +318,7 @@ def _missing(config: Config) -> Iterator[Mistake]:
     for path, directory in (
         ("node.state_dir", Path(config.node.state_dir).parent),
         ("control.socket", Path(config.control.socket).parent),
+        ("metadata.dropin_socket", Path(config.metadata.dropin_socket).parent),
     ):
         if not Path(value(config, path)).exists() and not directory.is_dir():
             yield Mistake(path, f"there is no directory {directory}")
