@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Mapping, Sequence
 
 from dataplane import __version__, documents
 from dataplane.errors import DocumentError, StoreError
+from dataplane.explain import Explainer
+from dataplane.explanation import MetadataExplanation, MetadataQuestion
 from dataplane.heartbeat import Heartbeat
 from dataplane.lease_book import LeaseBook
 from dataplane.leases import LeaseRow
@@ -34,6 +36,7 @@ class NodeBackend:
         node: Node,
         leases: LeaseBook,
         metadata: MetadataServer,
+        explainer: Explainer,
         heartbeat: Heartbeat,
         metrics: Metrics,
     ) -> None:
@@ -43,6 +46,7 @@ class NodeBackend:
         self._node = node
         self._leases = leases
         self._metadata = metadata
+        self._explainer = explainer
         self._heartbeat = heartbeat
         self._started_at = time.time()
 
@@ -77,6 +81,10 @@ class NodeBackend:
     def leases(self, network_id: NetworkId | None) -> Sequence[LeaseRow]:
         """What guests were told, of one network or all."""
         return self._leases.rows(network_id)
+
+    async def explain_metadata(self, question: MetadataQuestion) -> MetadataExplanation:
+        """What becomes of a metadata request, by the parts that answer guests."""
+        return await self._explainer.metadata(question)
 
     async def wait_applied(self, position: int, timeout: float) -> bool:  # noqa: ASYNC109 - part of the protocol
         """Wait until every network was brought to `position` (or failed); False after `timeout` seconds."""

@@ -6,9 +6,13 @@ import ipaddress
 from collections.abc import Iterable
 
 from dataplane import metadata_view
+from dataplane.backends import Backends, retire, same_project
 from dataplane.desired import Desired
+from dataplane.forwarded import identify_forwarded
+from dataplane.metadata_view import Defaults
 from dataplane.model import Instance, InstanceId, Ip, Mac, Network, NetworkId, Object, Port, PortId
-from metadata.identity import NO_INSTANCE, Caller, Known, Match, Verdict, identify
+from metadata.dropin import Forwarded
+from metadata.identity import NO_INSTANCE, Caller, Known, Match, Refused, Unknown, Verdict, identify
 from metadata.tree import InstanceTree
 
 
@@ -18,37 +22,41 @@ class Callers:
     Documents are made when they are first asked for, and kept until something they show changes.
     """
 
-    def __init__(self, desired: Desired, domain: str) -> None:
+    def __init__(self, desired: Desired, defaults: Defaults, backends: Backends | None = None) -> None:
         self._desired = desired
-        self._domain = domain
+        self._backends = backends or Backends()
+        self._defaults = defaults
         self._known: dict[PortId, Known] = {}
         self._trees: dict[InstanceId, InstanceTree] = {}
         self._pair_macs: dict[NetworkId, dict[str, list[Port]]] = {}
 
     @property
-    def domain(self) -> str:
-        """The domain that is appended to host names."""
-        return self._domain
+    def defaults(self) -> Defaults:
+        """What the node says of instances that do not say it themselves."""
+        return self._defaults
 
-    @domain.setter
-    def domain(self, domain: str) -> None:
-        self._domain = domain
-        self._known.clear()
-        self._trees.clear()
+    @defaults.setter
+    def defaults(self, defaults: Defaults) -> None:
+        if defaults != self._defaults:
+            self._defaults = defaults
+            self.clear()
 
     def lookup(self, caller: Caller) -> Verdict:
         """See `CallerLookup`."""
-        found = identify(caller, self)
+        if isinstance(caller, Forwarded):
+            found = identify_forwarded(caller, self, self._desired)
+        else:
+            found = identify(caller, self)
         if not isinstance(found, Match):
             return found
         port: Port = found.port
         known = self._known.get(port.id)
         if known is not None:
             return known
-        tree = self._tree(port)
-        if tree is None:
-            return NO_INSTANCE
-        return self._known.setdefault(port.id, Known(port.id, tree))
+        verdict = self._meet(port)
+        if isinstance(verdict, Known):
+            self._known[port.id] = verdict
+        return verdict
 
     def forget(self, objects: Iterable[Object]) -> None:
         """These objects were added, changed or removed: documents that show them are made anew."""
@@ -56,16 +64,18 @@ class Callers:
             if isinstance(item, Instance):
                 self._forget_instance(item.id)
             elif isinstance(item, Port):
-                self._known.pop(item.id, None)
+                self._drop(item.id)
                 self._pair_macs.pop(item.network_id, None)
                 self._forget_instance(InstanceId(item.device_id))
             elif isinstance(item, Network):
                 for port in self._desired.ports_of(item.id):
+                    self._drop(port.id)
                     self._forget_instance(InstanceId(port.device_id))
 
     def clear(self) -> None:
         """Everything may have changed."""
-        self._known.clear()
+        for port_id in list(self._known):
+            self._drop(port_id)
         self._trees.clear()
         self._pair_macs.clear()
 
@@ -104,17 +114,35 @@ class Callers:
                 found.setdefault(str(mac), []).append(port)
         return found
 
-    def _tree(self, port: Port) -> InstanceTree | None:
-        instance = self._desired.instances.get(InstanceId(port.device_id))
-        if instance is None:
-            return None
+    def _tree(self, instance: Instance) -> InstanceTree:
         tree = self._trees.get(instance.id)
         if tree is None:
-            document = metadata_view.document(self._desired, instance, self._domain)
+            document = metadata_view.document(self._desired, instance, self._defaults)
             tree = self._trees[instance.id] = InstanceTree(document)
         return tree
 
     def _forget_instance(self, instance_id: InstanceId) -> None:
-        if self._trees.pop(instance_id, None) is not None:
+        self._trees.pop(instance_id, None)
+        if instance_id:
             for port in self._desired.ports_of_instance(instance_id):
-                self._known.pop(port.id, None)
+                self._drop(port.id)
+
+    def _drop(self, port_id: PortId) -> None:
+        known = self._known.pop(port_id, None)
+        if known is not None:
+            retire(known.backend)
+
+    def _meet(self, port: Port) -> Verdict:
+        """What the port is, seen for the first time as it is now."""
+        instance = self._desired.instances.get(InstanceId(port.device_id))
+        if refusal := same_project(port, instance):
+            return refusal
+        if self._backends.choice(self._desired.networks[port.network_id]) == "nova":
+            backend = self._backends.nova(port, instance)
+            if isinstance(backend, Unknown | Refused):
+                return backend
+        elif instance is None:
+            return NO_INSTANCE
+        else:
+            backend = self._backends.own(self._tree(instance))
+        return Known(port.id, backend, metadata_view.access(instance, self._defaults.access))

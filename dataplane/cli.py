@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from dataplane import __version__
-from dataplane.errors import DocumentError, ListenError, NodeplaneError
+from dataplane.errors import ConfigError, DocumentError, ListenError, NodeplaneError
 
 if TYPE_CHECKING:
     from dataplane.control_client import ControlClient
@@ -28,6 +28,8 @@ CONFIG = "/etc/nodeplane/nodeplane.toml"
 WAIT_SECONDS = "30"
 # Chosen: quick enough for a person, slow enough for a node that is busy starting.
 POLL_SECONDS = 0.1
+# Chosen: above the time that the daemon gives a backend.
+EXPLAIN_SECONDS = 80.0
 
 REFUSED, MISSING, UNREACHABLE, LATE, FAILED = 1, 2, 3, 4, 5
 
@@ -145,6 +147,83 @@ def check(config: str, effective: bool) -> None:
         raise Failure(_listed(f"{config} is valid, but refers to what is not there", absent), code=MISSING)
     if not effective:
         click.echo(f"{config} is valid")
+
+
+@main.group()
+def explain() -> None:
+    """Say why something is as it is."""
+
+
+@explain.command("metadata")
+@click.argument("path", required=False)
+@click.option("--network", required=True, metavar="ID", help="The network; the id may be shortened while it is unique.")
+@click.option("--ip", "address", required=True, metavar="ADDRESS", help="Source address of the request.")
+@click.option("--mac", metavar="MAC", help="Source MAC; without it, the address alone counts.")
+@click.option("--head", is_flag=True, help="Ask with HEAD instead of GET.")
+@click.option("--token", is_flag=True, help="Ask with a valid token, as after PUT /latest/api/token.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print it.")
+@click.pass_obj
+def explain_metadata(
+    client: ControlClient,
+    path: str | None,
+    network: str,
+    address: str,
+    mac: str | None,
+    head: bool,
+    token: bool,
+    output: str,
+) -> None:
+    """Say which port a metadata request comes from, what answers it, and how.
+
+    PATH is what the guest asks for, such as /latest/meta-data/. The request is made as a guest's would be: Nova is
+    asked if Nova answers this port. Exit status 0 if the answer is a document, 1 if not.
+    """
+    import msgspec
+
+    from dataplane.cli_explain import lines
+    from dataplane.explanation import MetadataExplanation
+
+    raw = client.get(
+        "v1", "explain", "metadata", seconds=EXPLAIN_SECONDS,
+        network=network, address=address, mac=mac, path=path,
+        method="HEAD" if head else None, token=1 if token else None,
+    )  # fmt: skip
+    found = msgspec.json.decode(raw, type=MetadataExplanation)
+    if output == "json":
+        click.echo(msgspec.json.format(raw, indent=2))
+    else:
+        click.echo("\n".join(lines(found)))
+    if found.status >= 400:
+        sys.exit(REFUSED)
+
+
+@main.group()
+def config() -> None:
+    """Make configuration files."""
+
+
+@config.command("import-neutron")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def import_neutron(files: tuple[str, ...]) -> None:
+    """Translate the configuration of Neutron's metadata agent; the result goes to standard output.
+
+    FILE is metadata_agent.ini, neutron_ovn_metadata_agent.ini or the like; several are merged in order, as the agent
+    does with several --config-file. What has no counterpart is named on standard error. Exit status 0: nodeplane can
+    start with the result; 1: something in it has to be set first, or a file cannot be read.
+    """
+    from dataplane.config import loads
+    from dataplane.neutron_import import render, translate
+    from dataplane.oslo_ini import merge
+
+    found = translate(merge((name, _text(name)) for name in files))
+    text = render(found.settings)
+    click.echo(text, nl=False)
+    for note in found.notes:
+        click.echo(note, err=True)
+    try:
+        loads(text)
+    except ConfigError as error:
+        raise Failure(_listed("this is not a whole configuration yet", error.mistakes)) from error
 
 
 @main.command()
@@ -268,6 +347,19 @@ def _document(name: str) -> tuple[Any, bytes]:
     except OSError as error:
         raise Failure(f"{name}: {error.strerror}", "name a YAML or JSON file, or - for standard input") from error
     return data, as_json(data, name)
+
+
+def _text(name: str) -> str:
+    """The text of a file, or of standard input for `-`."""
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read().decode("utf-8-sig")
+        with open(name, encoding="utf-8-sig", newline="") as file:
+            return file.read()
+    except OSError as error:
+        raise Failure(f"{name}: {error.strerror}", "name a file that can be read, or - for standard input") from error
+    except UnicodeDecodeError as error:
+        raise Failure(f"{name}: is not UTF-8 text") from error
 
 
 def _objects(document: Any, name: str) -> list[tuple[str, list[Any]]]:

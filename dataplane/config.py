@@ -18,7 +18,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from dataplane import strict
+from dataplane import config_nova, strict
+from dataplane.config_nova import NovaConfig
 from dataplane.errors import ConfigError, Mistake
 
 # One day, as Neutron's dhcp_lease_duration; an address never moves to another port, so a long lease is safe.
@@ -100,14 +101,39 @@ class DhcpConfig(Section, frozen=True, kw_only=True):
 class MetadataConfig(Section, frozen=True, kw_only=True):
     """[metadata]"""
 
+    backend: Literal["own", "nova"] = "own"
+    """Whose documents the guests of networks without `metadata_backend` get."""
     hold_seconds: Seconds = 8.0
     retry_after: Annotated[int, Meta(ge=0, le=3600)] = 1
     dhcp_domain: str = "novalocal"
+    limit: Literal["bucket", "windows"] = "bucket"
+    """What limits the requests of a port: `rate` and `burst`, or Neutron's two windows."""
+    rate: Annotated[float, Meta(ge=0, le=1e6)] = 4.0
+    burst: Positive = 120
+    base_window_duration: Annotated[int, Meta(ge=1, le=86400)] = 10
+    base_query_rate_limit: Positive = 10
+    burst_window_duration: Annotated[int, Meta(ge=1, le=86400)] = 10
+    burst_query_rate_limit: Positive = 10
+    connections_per_port: Positive = 32
     connections_per_network: Positive = 1024
     header_bytes: Annotated[int, Meta(ge=1024, le=1024 * 1024)] = 8192
     body_bytes: Annotated[int, Meta(ge=0, le=1024 * 1024)] = 16384
     header_timeout: Annotated[float, Meta(gt=0, le=3600)] = 10.0
     idle_timeout: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    http_endpoint: Literal["enabled", "disabled"] = "enabled"
+    """This and the next three: of instances whose `metadata_options` do not say it."""
+    http_tokens: Literal["optional", "required"] = "optional"
+    http_put_response_hop_limit: Annotated[int, Meta(ge=1, le=64)] = 1
+    instance_metadata_tags: Literal["enabled", "disabled"] = "disabled"
+    region: str = ""
+    """`placement/region` of the EC2 tree; empty: the instance's availability zone, without a letter at its end."""
+    dropin_socket: str = ""
+    """Where Neutron's metadata agent had its Unix socket; empty: not served."""
+    dropin_users: tuple[str | int, ...] = ()
+    """Users besides root and the daemon's own who may connect to it: those that haproxy runs as."""
+    dropin_groups: tuple[str | int, ...] = ()
+    dropin_only: bool = False
+    """Serve guests by `dropin_socket` alone: no namespace, device, listener or DHCP server is made."""
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -119,6 +145,7 @@ class Config(Section, frozen=True, kw_only=True):
     metrics: MetricsConfig = MetricsConfig()
     dhcp: DhcpConfig = DhcpConfig()
     metadata: MetadataConfig = MetadataConfig()
+    nova: NovaConfig = NovaConfig()
 
     @property
     def node_name(self) -> str:
@@ -147,11 +174,18 @@ RELOADED = frozenset({"log.format", "log.level", "dhcp", "metadata", "node.on_st
 """Keys, and sections as a whole, that the daemon takes over on SIGHUP."""
 
 
+AT_START = frozenset(
+    f"metadata.{name}" for name in ("backend", "dropin_socket", "dropin_users", "dropin_groups", "dropin_only")
+)
+"""Keys of those sections that a restart puts into force all the same."""
+
+
 def _keys() -> Iterator[Key]:
     for section in msgspec.structs.fields(Config):
         for field in msgspec.structs.fields(section.type):
             path = f"{section.name}.{field.name}"
-            yield Key(path, field.default, section.name in RELOADED or path in RELOADED)
+            reload = (section.name in RELOADED or path in RELOADED) and path not in AT_START
+            yield Key(path, field.default, reload)
 
 
 KEYS: tuple[Key, ...] = tuple(_keys())
@@ -210,7 +244,8 @@ def dumps(config: Config) -> str:
         lines.append(f"[{section.name}]")
         # JSON's text, numbers, true and lists are TOML's as well.
         for name, item in msgspec.structs.asdict(getattr(config, section.name)).items():
-            lines.append(f"{name} = {msgspec.json.encode(item).decode()}")
+            hidden = item and section.type is NovaConfig and name in config_nova.HIDDEN
+            lines.append(f"{name} = {msgspec.json.encode('(hidden)' if hidden else item).decode()}")
         lines.append("")
     return "\n".join(lines)
 
@@ -236,6 +271,7 @@ def _rules(config: Config) -> Iterator[Mistake]:
             yield Mistake(path, "must be an absolute path")
     if len(os.fsencode(config.control.socket)) > UNIX_PATH_LIMIT:
         yield Mistake("control.socket", f"is longer than {UNIX_PATH_LIMIT} bytes, the limit of Unix sockets")
+    yield from _dropin_rules(config.metadata)
     if config.control.mode and not re.fullmatch("0?[0-7]{3}", config.control.mode):
         yield Mistake("control.mode", 'expected octal digits in quotes, such as "0660"')
     if config.node.name and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252})", config.node.name):
@@ -243,7 +279,20 @@ def _rules(config: Config) -> Iterator[Mistake]:
     for path in ("dhcp.domain", "metadata.dhcp_domain"):
         if value(config, path) and not _DOMAIN.fullmatch(value(config, path)):
             yield Mistake(path, "is not a domain name")
+    if config.metadata.region and not re.fullmatch(r"[!-~]{1,255}", config.metadata.region):
+        yield Mistake("metadata.region", "is not a word of at most 255 visible ASCII characters")
     yield from _listen_rules(config.metrics.listen)
+    yield from config_nova.rules(config.nova, config.metadata.backend)
+
+
+def _dropin_rules(metadata: MetadataConfig) -> Iterator[Mistake]:
+    path = metadata.dropin_socket
+    if path and (not path.startswith("/") or "\0" in path):
+        yield Mistake("metadata.dropin_socket", "must be an absolute path")
+    if len(os.fsencode(path)) > UNIX_PATH_LIMIT:
+        yield Mistake("metadata.dropin_socket", f"is longer than {UNIX_PATH_LIMIT} bytes, the limit of Unix sockets")
+    if metadata.dropin_only and not path:
+        yield Mistake("metadata.dropin_only", "needs metadata.dropin_socket")
 
 
 def _listen_rules(listen: str) -> Iterator[Mistake]:
@@ -269,21 +318,31 @@ def _missing(config: Config) -> Iterator[Mistake]:
     for path, directory in (
         ("node.state_dir", Path(config.node.state_dir).parent),
         ("control.socket", Path(config.control.socket).parent),
+        ("metadata.dropin_socket", Path(config.metadata.dropin_socket).parent),
     ):
         if not Path(value(config, path)).exists() and not directory.is_dir():
             yield Mistake(path, f"there is no directory {directory}")
-    for index, user in enumerate(config.control.allow_users):
-        if isinstance(user, str):
-            try:
-                pwd.getpwnam(user)
-            except KeyError:
-                yield Mistake(f"control.allow_users[{index}]", f"there is no user {user!r}")
-    for index, group in enumerate(config.control.allow_groups):
-        if isinstance(group, str):
-            try:
-                grp.getgrnam(group)
-            except KeyError:
-                yield Mistake(f"control.allow_groups[{index}]", f"there is no group {group!r}")
+    for key, users in (
+        ("control.allow_users", config.control.allow_users),
+        ("metadata.dropin_users", config.metadata.dropin_users),
+    ):
+        for index, user in enumerate(users):
+            if isinstance(user, str):
+                try:
+                    pwd.getpwnam(user)
+                except KeyError:
+                    yield Mistake(f"{key}[{index}]", f"there is no user {user!r}")
+    for key, groups in (
+        ("control.allow_groups", config.control.allow_groups),
+        ("metadata.dropin_groups", config.metadata.dropin_groups),
+    ):
+        for index, group in enumerate(groups):
+            if isinstance(group, str):
+                try:
+                    grp.getgrnam(group)
+                except KeyError:
+                    yield Mistake(f"{key}[{index}]", f"there is no group {group!r}")
+    yield from config_nova.missing(config.nova)
     if config.metrics.listen:
         host, port = listen_address(config.metrics.listen)
         try:

@@ -5,12 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import socket
-import stat
-from pathlib import Path
 
 from aiohttp import web
 
@@ -19,6 +15,7 @@ from dataplane.control_peer import Gate
 from dataplane.control_routes import Backend, Routes
 from dataplane.errors import ListenError
 from dataplane.metrics import Metrics
+from dataplane.unix_socket import UnixListener
 
 __all__ = ["Backend", "ControlServer"]
 
@@ -36,7 +33,7 @@ class ControlServer:
         self._config = config
         self._routes = Routes(backend, metrics, config.control.body_bytes)
         self._runners: list[web.AppRunner] = []
-        self._inode: tuple[int, int] | None = None
+        self._unix: UnixListener | None = None
 
     async def start(self) -> None:
         """Open the listeners; raises ListenError, also when another daemon answers on the socket."""
@@ -48,11 +45,9 @@ class ControlServer:
 
     async def close(self) -> None:
         """Stop listening, give running requests a moment, and remove the socket if it is still ours."""
-        path = self._config.control.socket
-        if self._inode is not None and _inode(path) == self._inode:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-        self._inode = None
+        if self._unix is not None:
+            self._unix.remove()
+            self._unix = None
         while self._runners:
             await self._runners.pop().cleanup()
 
@@ -61,9 +56,8 @@ class ControlServer:
         for name in gate.unknown:
             log.warning("control.unknown_name", extra={"fields": {"name": name}})
         path = self._config.control.socket
-        listener = _listen_unix(path, self._config.socket_mode)
-        self._inode = _inode(path)
-        await self._serve(self._routes.app(gate), listener)
+        self._unix = UnixListener.open(path, self._config.socket_mode, "the control socket", "control.socket", BACKLOG)
+        await self._serve(self._routes.app(gate), self._unix.sock)
         log.info("control.listening", extra={"fields": {"socket": path}})
         if self._config.metrics.listen:
             await self._serve(self._routes.app(None), _listen_tcp(self._config.metrics.listen))
@@ -74,47 +68,6 @@ class ControlServer:
         self._runners.append(runner)
         await runner.setup()
         await web.SockSite(runner, listener, backlog=BACKLOG).start()
-
-
-def _listen_unix(path: str, mode: int) -> socket.socket:
-    """A listening socket at `path` with permissions `mode` from its first moment; a dead one is replaced."""
-    if _answers(path):
-        raise ListenError(f"another daemon answers on {path}: stop it first, or give this one a socket of its own")
-    temporary = str(Path(path).with_name(f".{os.getpid()}"))
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        listener.bind(temporary)
-        os.chmod(temporary, mode)
-        listener.listen(BACKLOG)
-        os.rename(temporary, path)
-    except OSError as error:
-        listener.close()
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise ListenError(f"cannot open the control socket {path}: {error.strerror or error}") from error
-    return listener
-
-
-def _answers(path: str) -> bool:
-    """Whether a process listens at `path`; raises ListenError if something else than a socket is there."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return False
-    if not stat.S_ISSOCK(found.st_mode):
-        raise ListenError(f"{path} exists and is not a socket: move it away, or change control.socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except TimeoutError:
-            return True
-        except OSError:
-            return False
-    return True
 
 
 def _listen_tcp(listen: str) -> socket.socket:
@@ -132,11 +85,3 @@ def _listen_tcp(listen: str) -> socket.socket:
     except OSError as error:
         raise ListenError(f"cannot open metrics.listen {listen}: {error.strerror or error}") from error
     return listener
-
-
-def _inode(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -1,4 +1,4 @@
-"""Who is at the other end of the control socket, and whether they may use it.
+"""Who is at the other end of a Unix socket, and whether they may use it.
 
 The kernel says who connected (SO_PEERCRED, unix(7)); nothing in a request can change it.
 """
@@ -52,7 +52,12 @@ class Gate:
 
     @classmethod
     def of(cls, config: ControlConfig) -> Gate:
-        """The gate of a configuration; names are looked up once, now."""
+        """The gate of the control socket."""
+        return cls.named(config.allow_users, config.allow_groups)
+
+    @classmethod
+    def named(cls, users: Iterable[str | int], groups: Iterable[str | int]) -> Gate:
+        """A gate for these users and groups, by name or number; names are looked up once, now."""
         unknown: list[str] = []
 
         def number(name: str | int, *, group: bool) -> Iterable[int]:
@@ -66,10 +71,10 @@ class Gate:
             except KeyError:
                 unknown.append(name if isinstance(name, str) else str(name))
 
-        uids = {uid for name in config.allow_users for uid in number(name, group=False)}
-        gids = {gid for name in config.allow_groups for gid in number(name, group=True)}
+        uids = {uid for name in users for uid in number(name, group=False)}
+        gids = {gid for name in groups for gid in number(name, group=True)}
         return cls(frozenset({0, os.geteuid(), *uids}), frozenset(gids), tuple(unknown))
 
     def allows(self, peer: Peer) -> bool:
-        """Whether this peer may use the control socket."""
+        """Whether this peer may use the socket."""
         return peer.uid in self.uids or peer.gid in self.gids or bool(self.gids & peer.groups)

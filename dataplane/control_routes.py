@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,11 +15,13 @@ from aiohttp import web
 from dataplane import openapi, strict
 from dataplane.control_peer import Gate, Peer, credentials
 from dataplane.errors import DocumentError, Mistake, StoreError
+from dataplane.explanation import METHODS, PATH, MetadataExplanation, MetadataQuestion
 from dataplane.leases import LeaseRow
 from dataplane.metrics import Metrics
 from dataplane.metrics_text import render
-from dataplane.model import KINDS, Kind, NetworkId, Object, Port
+from dataplane.model import KINDS, Ip, Kind, Mac, NetworkId, Object, Port
 from dataplane.status import DeleteRequest, NetworkStatus, Outcome, Problem, Status, Waited, faults
+from metadata.identity import peer_address
 
 log = logging.getLogger("nodeplane.control")
 
@@ -50,6 +54,9 @@ class Backend(Protocol):
     def status(self) -> Status:
         """The state of the node, now; quick, since probes ask often."""
 
+    async def explain_metadata(self, question: MetadataQuestion) -> MetadataExplanation:
+        """What becomes of a metadata request."""
+
     async def wait_applied(self, position: int, timeout: float) -> bool:  # noqa: ASYNC109 - part of the protocol
         """Wait until every network was brought to `position` (or failed); False after `timeout` seconds."""
 
@@ -80,6 +87,7 @@ class Routes:
             "list_leases": self._leases,
             "status": self._status,
             "wait": self._wait,
+            "explain_metadata": self._explain_metadata,
             "openapi": self._describe,
             "metrics": self._metrics_text,
             "livez": self._livez,
@@ -169,19 +177,21 @@ class Routes:
 
     def _get(self, kind: Kind) -> Handler:
         async def handler(request: web.Request) -> web.Response:
-            objects, wanted = self._backend.objects(kind), request.match_info["id"]
-            if (found := objects.get(wanted)) is not None:
-                return _json(found)
-            near = [id_ for id_ in objects if id_.startswith(wanted)]
-            if not near:
-                raise RequestError(404, f"there is no {kind[:-1]} {wanted}", f"nodeplane get {kind} lists them")
-            if len(near) > 1:
-                raise RequestError(
-                    409, f"{len(near)} {kind} begin with {wanted}", f"for example {near[0]} and {near[1]}"
-                )
-            return _json(objects[near[0]])
+            return _json(self._find(kind, request.match_info["id"]))
 
         return handler
+
+    def _find(self, kind: Kind, wanted: str) -> Object:
+        """The object of an id, or of the beginning of one."""
+        objects = self._backend.objects(kind)
+        if (found := objects.get(wanted)) is not None:
+            return found
+        near = [id_ for id_ in objects if id_.startswith(wanted)]
+        if not near:
+            raise RequestError(404, f"there is no {kind[:-1]} {wanted}", f"nodeplane get {kind} lists them")
+        if len(near) > 1:
+            raise RequestError(409, f"{len(near)} {kind} begin with {wanted}", f"for example {near[0]} and {near[1]}")
+        return objects[near[0]]
 
     async def _leases(self, request: web.Request) -> web.Response:
         network = request.query.get("network_id")
@@ -201,6 +211,25 @@ class Routes:
 
     async def _describe(self, request: web.Request) -> web.Response:
         return web.Response(body=self._openapi, content_type="application/json")
+
+    async def _explain_metadata(self, request: web.Request) -> web.Response:
+        query = request.query
+        if not query.get("network"):
+            raise RequestError(400, "network is missing")
+        mac = query.get("mac")
+        path = query.get("path") or PATH
+        method = query.get("method", "GET").upper()
+        if method not in METHODS:
+            raise RequestError(400, f"method is none of {', '.join(METHODS)}")
+        question = MetadataQuestion(
+            network=NetworkId(self._find("networks", query["network"]).id),
+            address=_address(query.get("address", "")),
+            mac=_mac(mac) if mac else None,
+            path=path if path.startswith("/") else f"/{path}",
+            method="HEAD" if method == "HEAD" else "GET",
+            token=_flag(request, "token"),
+        )
+        return _json(await self._backend.explain_metadata(question))
 
     async def _metrics_text(self, request: web.Request) -> web.Response:
         snapshot = self._metrics.snapshot()
@@ -246,6 +275,21 @@ async def _body(request: web.Request) -> object:
         return msgspec.json.decode(await request.read())
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestError(400, f"the body is not JSON: {error}") from None
+
+
+def _address(text: str) -> Ip:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise RequestError(400, f"address {text!r} is not an IP address") from None
+    return Ip(peer_address(str(address)))
+
+
+def _mac(text: str) -> Mac:
+    mac = text.lower().replace("-", ":")
+    if not re.fullmatch("[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
+        raise RequestError(400, f"mac {text!r} is not a MAC address")
+    return Mac(mac)
 
 
 def _flag(request: web.Request, name: str) -> bool:

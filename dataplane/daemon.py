@@ -20,21 +20,30 @@ from dataplane import __version__
 from dataplane import config as configuration
 from dataplane import log as logs
 from dataplane.backend import NodeBackend
+from dataplane.backends import Backends
 from dataplane.callers import Callers
 from dataplane.claim import claim
 from dataplane.config import Config
 from dataplane.desired import Desired
 from dataplane.dhcp.policy import Policy
 from dataplane.errors import ConfigError, NodeplaneError
+from dataplane.explain import Explainer
 from dataplane.fdstore import FdStore
 from dataplane.heartbeat import Heartbeat
 from dataplane.kernel import Kernel
 from dataplane.lease_book import LeaseBook
+from dataplane.metadata_view import Defaults
 from dataplane.metrics import Metrics
+from dataplane.neutron_socket import NeutronSocket
 from dataplane.node import Node
+from dataplane.nova_link import open_proxy
+from dataplane.password_book import PasswordBook
 from dataplane.readings import Readings
 from dataplane.sdnotify import Notifier
 from dataplane.store import Store
+from dataplane.token_keeper import TokenKeeper
+from metadata.access import Access
+from metadata.limits import Window
 from metadata.server import MetadataServer
 from metadata.settings import Settings
 
@@ -100,16 +109,27 @@ class _Daemon:
             leases.forget_ports({row.port_id for row in rows} - store.desired.ports.keys())
             desired = Desired()
             fdstore = FdStore(self._notifier)
-            self._callers = Callers(desired, self._config.metadata.dhcp_domain)
+            nova = open_proxy(self._config.nova, metrics)
+            if nova is not None:
+                stack.push_async_callback(nova.close)
+            backends = Backends(PasswordBook(store), nova, self._config.metadata.backend)
+            self._callers = Callers(desired, _defaults(self._config), backends)
             answered = metrics.histogram("nodeplane_metadata_request_duration_seconds").observe
-            self._metadata = MetadataServer(self._callers, _settings(self._config), observe=answered)
+            self._tokens = await TokenKeeper.open(store)
+            self._metadata = MetadataServer(
+                self._callers, _settings(self._config), observe=answered, gate=self._tokens.gate
+            )
             stack.callback(self._metadata.close)
             self._node = Node(
                 self._config.node_name, store, kernel, self._metadata, self._callers, desired, leases, metrics, fdstore,
                 _policy(self._config), self._config.node.coalesce_ms / 1000,
+                serve=not self._config.metadata.dropin_only,
             )  # fmt: skip
             metrics.add_reader(Readings(store, self._node, leases, self._metadata, lambda: self._suppressed).read)
-            backend = NodeBackend(store, self._node, leases, self._metadata, heartbeat, metrics)
+            explainer = Explainer(desired, self._callers, self._metadata)
+            backend = NodeBackend(store, self._node, leases, self._metadata, explainer, heartbeat, metrics)
+            if self._config.metadata.dropin_socket:
+                stack.callback(NeutronSocket(self._metadata, self._config.metadata).close)
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stopping.set)
@@ -134,17 +154,18 @@ class _Daemon:
         gc.freeze()
         gc.enable()
         work = asyncio.create_task(self._node.run(), name="node")
+        rotation = asyncio.create_task(self._tokens.run(), name="tokens")
         stop = asyncio.create_task(self._stopping.wait(), name="stop")
         networks = len(self._node.networks)
         log.info("daemon.ready", extra={"fields": {"networks": networks, "position": self._node.applied}})
         self._notifier.ready(f"{networks} networks")
-        await asyncio.wait([work, stop, pulse], return_when=asyncio.FIRST_COMPLETED)
-        failed = _failure(work) or _failure(pulse)
+        await asyncio.wait([work, stop, pulse, rotation], return_when=asyncio.FIRST_COMPLETED)
+        failed = _failure(work) or _failure(pulse) or _failure(rotation)
         log.info("daemon.stopping", extra={"fields": {"on_stop": self._config.node.on_stop}})
         self._notifier.stopping()
-        for task in (work, stop, pulse):
+        for task in (work, stop, pulse, rotation):
             task.cancel()
-        await asyncio.gather(work, stop, pulse, return_exceptions=True)
+        await asyncio.gather(work, stop, pulse, rotation, return_exceptions=True)
         if failed is not None:
             log.error("daemon.task_failed", extra={"fields": {"error": repr(failed)}}, exc_info=failed)
             await self._node.stop(teardown=False)
@@ -174,7 +195,7 @@ class _Daemon:
         self._node.set_policy(_policy(new))
         self._node.reconciler.coalesce_seconds = new.node.coalesce_ms / 1000
         self._metadata.configure(_settings(new))
-        self._callers.domain = new.metadata.dhcp_domain
+        self._callers.defaults = _defaults(new)
         self._config = new
 
 
@@ -198,11 +219,36 @@ def _settings(config: Config) -> Settings:
         hold_seconds=metadata.hold_seconds,
         retry_after=metadata.retry_after,
         connections_per_network=metadata.connections_per_network,
+        connections_per_port=metadata.connections_per_port,
+        rate=metadata.rate,
+        burst=metadata.burst,
+        windows=_windows(config),
         header_bytes=metadata.header_bytes,
         body_bytes=metadata.body_bytes,
         header_timeout=metadata.header_timeout,
         idle_timeout=metadata.idle_timeout,
     )
+
+
+def _windows(config: Config) -> tuple[Window, Window] | None:
+    metadata = config.metadata
+    if metadata.limit != "windows":
+        return None
+    return (
+        Window(metadata.base_window_duration, metadata.base_query_rate_limit),
+        Window(metadata.burst_window_duration, metadata.burst_query_rate_limit),
+    )
+
+
+def _defaults(config: Config) -> Defaults:
+    metadata = config.metadata
+    access = Access(
+        http_endpoint=metadata.http_endpoint == "enabled",
+        http_tokens_required=metadata.http_tokens == "required",
+        hop_limit=metadata.http_put_response_hop_limit,
+        tags=metadata.instance_metadata_tags == "enabled",
+    )
+    return Defaults(domain=metadata.dhcp_domain, region=metadata.region, access=access)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -40,7 +40,9 @@ EVENTS: dict[str, Event] = {
     "source.gap": Event("warning", "Changes were missed; a snapshot was taken and compared instead."),
     # control API
     "control.listening": Event("info", "The control socket is open."),
-    "control.unknown_name": Event("warning", "A name in allow_users or allow_groups is not known on this machine."),
+    "control.unknown_name": Event(
+        "warning", "A name in allow_users, allow_groups, dropin_users or dropin_groups is not known on this machine."
+    ),
     "control.denied": Event("warning", "A local user who is not allowed tried the control socket: uid, gid, pid."),
     "control.applied": Event("info", "A document was committed: position, changed objects and the user who sent it."),
     "control.deleted": Event("info", "Objects were deleted: position, their number and the user who asked."),
@@ -68,6 +70,13 @@ EVENTS: dict[str, Event] = {
     "dhcp.withdrawn": Event("debug", "A guest took the offer of another DHCP server on its segment."),
     "dhcp.declined": Event("warning", "A guest found its address in use by somebody else on the segment."),
     "dhcp.nak": Event("info", "A guest asked for an address that is not its port's and was told so."),
+    # tokens of the metadata service
+    "tokens.rotated": Event("info", "A new key makes guests' tokens; those made before stay good until they end."),
+    "tokens.rotation_failed": Event("warning", "The store did not take a new key; the old one goes on making tokens."),
+    "tokens.keys_unreadable": Event("warning", "The stored keys cannot be read; new ones are made, all tokens end."),
+    # the metadata agent's socket
+    "dropin.listening": Event("info", "The metadata agent's socket is open: haproxy may connect."),
+    "dropin.denied": Event("warning", "A local user who is not allowed tried metadata.dropin_socket: uid, gid, pid."),
     # logging itself
     "python.message": Event("warning", "A library's own message; text is what it said, level is the library's."),
 }

@@ -12,6 +12,7 @@ from dataplane.strict import join
 # Chosen: far above Nova's 64 KiB, and a bound on what one instance can cost.
 USER_DATA_BYTES = 1 << 20
 MAX_VLAN = 4094  # IEEE 802.1Q
+MAX_HOP_LIMIT = 64  # AWS's
 
 
 def _key_data(value: str) -> str:
@@ -64,6 +65,7 @@ _DEVICE: dict[str, Rule] = {
     "tags": fields.label,
     "vlan": fields.between(0, MAX_VLAN),
 }
+_METADATA_OPTIONS: dict[str, Rule] = {"http_put_response_hop_limit": fields.between(1, MAX_HOP_LIMIT)}
 _FILE = {"path": fields.label, "content_base64": fields.base64_text}
 
 
@@ -83,6 +85,8 @@ def canonical(findings: Findings, instance: Instance, path: str) -> Instance:
         instance = findings.each(instance, path, "devices", _device)
     if instance.files:
         instance = findings.each(instance, path, "files", _file)
+    if instance.metadata_options is not None:
+        findings.fields(instance.metadata_options, f"{path}.metadata_options", _METADATA_OPTIONS)
     return instance
 
 

@@ -29,6 +29,8 @@ LIBRARY_EVENT = "python.message"
 # Chosen: enough to see a pattern, little enough that a guest in a loop cannot fill a disk.
 BURST = 20
 WINDOW_SECONDS = 10.0
+BOUNDED = frozenset(("metadata.request",))
+"""Events that are bounded where they are made, and say themselves how many were left out."""
 KINDS = 4096
 """Kinds of record that are counted apart; the one not seen for longest is forgotten first."""
 TEXT_LIMIT = 2048
@@ -80,6 +82,8 @@ class RateLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is written."""
+        if record.msg in BOUNDED:
+            return True
         fields = _fields(record)
         key = (record.name + str(record.msg), fields.get("network"))
         now = self._clock()

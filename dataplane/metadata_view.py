@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+import platform
+import re
 from collections.abc import Iterable
 
+import msgspec
+
 from dataplane.desired import Desired
-from dataplane.model import Device, Instance, Network, Port, Subnet
+from dataplane.model import Device, Instance, MetadataOptions, Network, Port, Subnet
+from metadata.access import OPEN, Access
 from metadata.records import (
     DeviceRecord,
     FileRecord,
@@ -17,9 +22,35 @@ from metadata.records import (
     SubnetRecord,
 )
 
+NO_OPTIONS = MetadataOptions()
+_ARCHITECTURES = {"aarch64": "arm64", "amd64": "x86_64"}
+_MACHINE = platform.machine()
 
-def document(desired: Desired, instance: Instance, domain: str) -> InstanceDocument:
-    """Everything `instance` may read about itself; `domain` is appended to its host name.
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What the node says of every instance that does not say it itself."""
+
+    domain: str
+    """Appended to host names."""
+    region: str = ""
+    """Empty: made from the availability zone."""
+    access: Access = OPEN
+
+
+def access(instance: Instance | None, defaults: Access) -> Access:
+    """The instance's `metadata_options` over the node's; the node's alone for one that is only known to Nova."""
+    options = (instance.metadata_options if instance is not None else None) or NO_OPTIONS
+    endpoint, tokens, tags = options.http_endpoint, options.http_tokens, options.instance_metadata_tags
+    return Access(
+        http_endpoint=defaults.http_endpoint if endpoint is None else endpoint == "enabled",
+        http_tokens_required=defaults.http_tokens_required if tokens is None else tokens == "required",
+        hop_limit=options.http_put_response_hop_limit or defaults.hop_limit,
+        tags=defaults.tags if tags is None else tags == "enabled",
+    )
+
+
+def document(desired: Desired, instance: Instance, defaults: Defaults) -> InstanceDocument:
+    """Everything `instance` may read about itself.
 
     Links are in the order of the ports' ids, so that `network0` is the same after every restart.
     """
@@ -29,7 +60,7 @@ def document(desired: Desired, instance: Instance, domain: str) -> InstanceDocum
         project_id=instance.project_id,
         name=instance.name,
         hostname=instance.hostname or host_name(instance),
-        domain=domain,
+        domain=defaults.domain,
         ec2_id=instance.ec2_id,
         reservation_id=instance.reservation_id,
         image_id=instance.image_id,
@@ -37,12 +68,15 @@ def document(desired: Desired, instance: Instance, domain: str) -> InstanceDocum
         ramdisk_id=instance.ramdisk_id,
         flavor=instance.flavor,
         availability_zone=instance.availability_zone,
+        region=defaults.region or re.sub("(?<=[0-9])[a-z]$", "", instance.availability_zone),
+        architecture=_ARCHITECTURES.get(_MACHINE, _MACHINE),
         launch_index=instance.launch_index,
         public_ipv4=instance.public_ipv4,
         security_groups=instance.security_groups,
         block_device_mapping=instance.block_device_mapping,
         keys=tuple(KeyRecord(name=key.name, data=key.data, type=key.type) for key in instance.keys),
         meta=instance.meta,
+        tags=instance.meta if access(instance, defaults.access).tags else None,
         user_data=_bytes(instance.user_data, instance.user_data_base64),
         vendor_data=instance.vendor_data,
         vendor_data2=instance.vendor_data2,
@@ -90,6 +124,7 @@ def _link(port: Port, network: Network) -> LinkRecord:
         mac=port.mac_address,
         device=port.device_name,
         mtu=network.mtu,
+        security_groups=port.security_groups,
         subnets=tuple(_subnet(fixed.ip_address, subnets[fixed.subnet_id]) for fixed in port.fixed_ips),
     )
 
@@ -98,6 +133,7 @@ def _subnet(address: str, subnet: Subnet) -> SubnetRecord:
     return SubnetRecord(
         address=address,
         cidr=subnet.cidr,
+        id=subnet.id,
         gateway=subnet.gateway_ip,
         dns_nameservers=_servers(subnet.dns_nameservers),
         routes=tuple(RouteRecord(destination=route.destination, gateway=route.nexthop) for route in subnet.host_routes),

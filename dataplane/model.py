@@ -91,6 +91,8 @@ class Network(Record, frozen=True):
     adopt: Adopt | None = None
     dhcp_relays: tuple[Ip, ...] = ()
     """Relay agents (giaddr) whose requests are answered; others are dropped."""
+    metadata_backend: Literal["own", "nova"] | None = None
+    """Whose documents guests get: the store's or Nova's; None: as the node's `metadata.backend` says."""
 
 
 class FixedIp(Record, frozen=True):
@@ -134,6 +136,8 @@ class Port(Record, frozen=True):
     allowed_address_pairs: tuple[AllowedAddressPair, ...] = ()
     host: str = ""
     """The node the port is on; empty: any node that is told of it."""
+    project_id: str = ""
+    """The project that the port belongs to; empty: that of its instance."""
 
     @property
     def device_name(self) -> str:
@@ -171,6 +175,19 @@ class File(Record, frozen=True):
     content_base64: str | None = None
 
 
+class MetadataOptions(Record, frozen=True):
+    """How an instance may read its metadata, under AWS's names; what is null is as `[metadata]` says."""
+
+    http_endpoint: Literal["enabled", "disabled"] | None = None
+    """Whether anything is answered at all."""
+    http_tokens: Literal["optional", "required"] | None = None
+    """Whether every request needs a token."""
+    http_put_response_hop_limit: int | None = None
+    """IP TTL of the answer that carries a token, 1 to 64."""
+    instance_metadata_tags: Literal["enabled", "disabled"] | None = None
+    """Whether `meta` is shown as `tags/instance`."""
+
+
 class Instance(Record, frozen=True):
     """A VM and the documents it may read."""
 
@@ -203,6 +220,7 @@ class Instance(Record, frozen=True):
     devices: tuple[Device, ...] = ()
     dedicated_cpus: tuple[int, ...] = ()
     files: tuple[File, ...] = ()
+    metadata_options: MetadataOptions | None = None
 
 
 class DesiredState(Record, frozen=True):

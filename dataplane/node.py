@@ -56,8 +56,13 @@ class Node:
         fdstore: FdStore,
         policy: Policy,
         coalesce_seconds: float,
+        *,
+        serve: bool = True,
     ) -> None:
-        """`desired` is the model that `callers` reads; it is empty now and changed only here."""
+        """`desired` is the model that `callers` reads; it is empty now and changed only here.
+
+        Without `serve` no network is brought up on this node: the model is for those who ask by other ways.
+        """
         self.name = name
         self.networks: dict[NetworkId, ServedNetwork] = {}
         """Those with a port on this node; for reading."""
@@ -73,6 +78,7 @@ class Node:
         self._callers = callers
         self._leases = leases
         self._policy = policy
+        self._serve = serve
         self._position = 0
         self._progress = asyncio.Event()
         self._events = metrics.counter("nodeplane_source_events_total")
@@ -189,7 +195,7 @@ class Node:
         self.reconciler.wake()
 
     def _is_here(self, port: Port) -> bool:
-        return port.host in ("", self.name)
+        return self._serve and port.host in ("", self.name)
 
     def _change(self, network: Network) -> None:
         served = self.networks.get(network.id)

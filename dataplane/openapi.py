@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from dataplane import __version__, status
+from dataplane import __version__, explanation, status
 from dataplane.model import DesiredState, Instance, Network, Port
 
 SCHEMAS = "#/components/schemas/{name}"
@@ -88,6 +88,22 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("position", "Position to wait for; the newest if left out.", "integer"),
             Parameter("timeout", "Seconds; 30 if left out, at most 600.", "number"),
         ),
+    ),
+    Operation(
+        "explain_metadata",
+        "GET",
+        "/v1/explain/metadata",
+        "Which port a metadata request comes from, what answers it and how; no secret, and not the answer's body.",
+        explanation.MetadataExplanation,
+        (
+            Parameter("network", "Id of the network, or the beginning of it if no other's begins so."),
+            Parameter("address", "Source address of the request."),
+            Parameter("mac", "Source MAC; left out, the address alone counts, as on metadata.dropin_socket."),
+            Parameter("path", "Path; /openstack/latest/meta_data.json if left out."),
+            Parameter("method", "GET or HEAD; GET if left out."),
+            Parameter("token", "Whether the request has a valid token.", "boolean"),
+        ),
+        problems=_LOOKUP,
     ),
     Operation("openapi", "GET", "/v1/openapi.json", "This document.", dict),
     Operation("metrics", "GET", "/metrics", "Metrics as Prometheus or OpenMetrics text.", "text/plain"),

@@ -44,6 +44,7 @@ _PORT = {
     "dns_name": fields.domain,
     "security_groups": fields.identifier,
     "host": fields.visible,
+    "project_id": fields.optional(lambda value: fields.visible(fields.label(value))),
 }
 _FIXED_IP = {"ip_address": fields.ip}
 _OPTION = {"opt_name": _option_name, "opt_value": fields.text}

@@ -57,6 +57,8 @@ class Readings:
             _read_dhcp(sink, network_id, served.dhcp.core.counters)
 
     def _read_metadata(self, sink: Sink) -> None:
+        limiter = self._metadata.limiter
+        sink.add("nodeplane_metadata_limited_ports", 0 if limiter is None else len(limiter))
         sink.add("nodeplane_metadata_held", 0)
         sink.add("nodeplane_metadata_connections", 0)
         _read_http(sink, "", self._metadata.retired)

@@ -13,6 +13,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from dataplane.desired import Desired
 from dataplane.errors import StoreError
 from dataplane.indexes import kind_of
 from dataplane.leases import LeaseRow
-from dataplane.model import KINDS, Change, DesiredState, Kind, Object
+from dataplane.model import KINDS, Change, DesiredState, Instance, Kind, Object
 from dataplane.source import ChangeLog
 from dataplane.status import Counts
 from dataplane.store_writer import Question, Transaction, Writer
@@ -47,6 +48,8 @@ class _Pending:
     change: Change
     undo: Change
     durable: asyncio.Future[None]
+    forgotten: Sequence[str]
+    """Instances whose passwords go with it."""
 
 
 class Store:
@@ -61,6 +64,7 @@ class Store:
         )
         self._head = Desired()
         self._log = ChangeLog()
+        self._passwords: dict[str, bytes] = {}
         self._pending: deque[_Pending] = deque()
         self._epoch = 0
         self._closed = False
@@ -70,9 +74,9 @@ class Store:
         """Open or create the database and load it. Raises StoreError, SchemaTooNewError."""
         loop = asyncio.get_running_loop()
         store = cls(path, loop)
-        opened: asyncio.Future[tuple[int, Desired]] = loop.create_future()
+        opened: asyncio.Future[tuple[int, Desired, dict[str, bytes]]] = loop.create_future()
         store._writer.start(store._answer_to(opened))
-        position, store._head = await opened
+        position, store._head, store._passwords = await opened
         store._log = ChangeLog(position)
         return store
 
@@ -137,6 +141,39 @@ class Store:
         """The journal of leases, longest unheard first. Raises StoreError."""
         return await self._ask(store_writer.load_leases)
 
+    def password(self, instance: str) -> bytes:
+        """The password that the instance with this uuid has posted, durably; empty if there is none."""
+        return self._passwords.get(instance, b"")
+
+    async def save_password(self, instance: str, password: bytes) -> bool:
+        """Keep the password of an instance; returns when it is durable.
+
+        False: there is one already, or no such instance, and nothing is changed. A password ends with its instance,
+        and when the instance gets another project or image: a rebuilt machine is another machine. Raises StoreError.
+        """
+        self._check_open()
+        future: asyncio.Future[bool] = self._loop.create_future()
+        future.add_done_callback(_retrieve)
+        settle = self._answer_to(future)
+
+        def answered(kept: bool, error: BaseException | None) -> None:
+            # Told to the loop in the order of the database: a change that forgets the password may be right behind.
+            if kept:
+                self._call(self._passwords.__setitem__, instance, password)
+            settle(kept, error)
+
+        work = partial(store_writer.save_password, instance=instance, password=password)
+        self._writer.submit(Question(work, answered))
+        return await asyncio.shield(future)
+
+    async def load_secret(self, name: str) -> bytes | None:
+        """What `save_secret` kept under this name, or None. Raises StoreError."""
+        return await self._ask(partial(store_writer.load_secret, name=name))
+
+    async def save_secret(self, name: str, value: bytes) -> None:
+        """Keep something that is nobody's to read; returns when it is durable. Raises StoreError."""
+        await self._ask(partial(store_writer.save_secret, name=name, value=value))
+
     async def close(self) -> None:
         """Finish what is under way and close the file; following ends. May be called twice."""
         if not self._closed:
@@ -150,15 +187,27 @@ class Store:
             return Applied(self._head_position(), counts)
         if change.puts or change.deletes:
             bodies = [store_writer.encode(item) for item in change.puts]
+            forgotten = self._forgotten(change)
             change = Change(self._head_position() + 1, change.puts, change.deletes)
             durable: asyncio.Future[None] = self._loop.create_future()
             durable.add_done_callback(_retrieve)
-            self._pending.append(_Pending(change, self._head.apply(change), durable))
-            self._writer.submit(Transaction(self._epoch, change, bodies))
+            self._pending.append(_Pending(change, self._head.apply(change), durable, forgotten))
+            self._writer.submit(Transaction(self._epoch, change, bodies, forgotten))
         position = self._head_position()
         if self._pending:
             await asyncio.shield(self._pending[-1].durable)
         return Applied(position, counts)
+
+    def _forgotten(self, change: Change) -> list[str]:
+        """Instances that are not the same machine after a change that is about to be applied."""
+        gone = [key for kind, key in change.deletes if kind == "instances"]
+        for item in change.puts:
+            if not isinstance(item, Instance):
+                continue
+            old = self._head.instances.get(item.id)
+            if old is not None and (old.project_id, old.image_id) != (item.project_id, item.image_id):
+                gone.append(item.id)
+        return gone
 
     def _head_position(self) -> int:
         return self._pending[-1].change.position if self._pending else self._log.position
@@ -194,6 +243,8 @@ class Store:
         """All transactions up to `position` are durable."""
         while self._pending and self._pending[0].change.position <= position:
             done = self._pending.popleft()
+            for instance in done.forgotten:
+                self._passwords.pop(instance, None)
             self._log.append(done.change)
             if not done.durable.done():
                 done.durable.set_result(None)
@@ -208,7 +259,7 @@ class Store:
                 refused.durable.set_exception(StoreError(str(error)))
 
 
-def _retrieve(future: asyncio.Future[None]) -> None:
+def _retrieve(future: asyncio.Future[Any]) -> None:
     """Mark the outcome as seen: who waited may have been cancelled."""
     if not future.cancelled():
         future.exception()

@@ -28,6 +28,12 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE leases (port_id TEXT NOT NULL, address TEXT NOT NULL, body TEXT NOT NULL,"
         " UNIQUE (port_id, address))",
     ),
+    # 3: what is made here and must not be lost, such as the keys of tokens; passwords that guests posted, by instance.
+    # And the model gained Instance.metadata_options, Network.metadata_backend, Port.project_id.
+    (
+        "CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE passwords (instance TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    ),
 )
 VERSION = len(_STEPS)
 

@@ -40,11 +40,15 @@ _LEASE_DECODER = msgspec.json.Decoder(LeaseRow)
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """A staged change with its position; `bodies` are the puts as JSON, in order."""
+    """A staged change with its position; `bodies` are the puts as JSON, in order.
+
+    `forgotten` are the instances whose passwords go with it.
+    """
 
     epoch: int
     change: Change
     bodies: Sequence[bytes]
+    forgotten: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="nodeplane-store", daemon=True)
 
     def start(self, opened: Callable[[Any, BaseException | None], None]) -> None:
-        """Open the database in the thread; `opened` gets `(position, Desired)` or the StoreError."""
+        """Open the database in the thread; `opened` gets what `load` gives, or the StoreError."""
         self._queue.put(Question(load, opened))
         self._thread.start()
 
@@ -203,8 +207,8 @@ class Writer:
             question.answer(result, None)
 
 
-def load(connection: sqlite3.Connection) -> tuple[int, Desired]:
-    """Position and objects of a database."""
+def load(connection: sqlite3.Connection) -> tuple[int, Desired, dict[str, bytes]]:
+    """Position, objects and passwords of a database."""
     (position,) = connection.execute("SELECT position FROM head").fetchone()
     desired = Desired()
     kind: Kind
@@ -213,7 +217,7 @@ def load(connection: sqlite3.Connection) -> tuple[int, Desired]:
             desired.add(_DECODERS[kind].decode(body))
         except (KeyError, msgspec.MsgspecError) as error:
             raise StoreError(f"an object of kind {kind} in the database cannot be read: {error}") from error
-    return position, desired
+    return position, desired, dict(connection.execute("SELECT instance, value FROM passwords"))
 
 
 def load_leases(connection: sqlite3.Connection) -> list[LeaseRow]:
@@ -223,6 +227,26 @@ def load_leases(connection: sqlite3.Connection) -> list[LeaseRow]:
     )
     rows = connection.execute("SELECT body FROM leases ORDER BY rowid")
     return [_LEASE_DECODER.decode(body) for (body,) in rows]
+
+
+def save_password(connection: sqlite3.Connection, instance: str, password: bytes) -> bool:
+    """Keep the password of an instance that is there and has none; whether it is kept."""
+    return connection.execute(
+        "INSERT INTO passwords (instance, value) SELECT ?1, ?2"
+        " WHERE EXISTS (SELECT 1 FROM objects WHERE kind = 'instances' AND id = ?1) ON CONFLICT DO NOTHING",
+        (instance, password),
+    ).rowcount == 1  # fmt: skip
+
+
+def load_secret(connection: sqlite3.Connection, name: str) -> bytes | None:
+    """The secret of that name, or None."""
+    row = connection.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def save_secret(connection: sqlite3.Connection, name: str, value: bytes) -> None:
+    """Keep a secret in the place of any of that name."""
+    connection.execute("INSERT OR REPLACE INTO secrets (name, value) VALUES (?, ?)", (name, value))
 
 
 def encode(item: Object) -> bytes:
@@ -237,6 +261,7 @@ def _write_change(connection: sqlite3.Connection, job: Transaction) -> None:
         "INSERT OR REPLACE INTO objects (kind, id, body) VALUES (?, ?, CAST(? AS TEXT))",
         [(kind_of(item), item.id, body) for item, body in zip(change.puts, job.bodies, strict=True)],
     )
+    connection.executemany("DELETE FROM passwords WHERE instance = ?", [(instance,) for instance in job.forgotten])
     connection.execute("UPDATE head SET position = ?", (change.position,))
 
 

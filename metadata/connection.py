@@ -1,22 +1,27 @@
 """One guest's connection: takes requests, asks who the caller is, gives answers.
 
 The caller is looked up for every request, so a kept connection does not outlive its port. A request of an unknown
-caller is held: the connection waits, without being read, until `recheck` finds the port or the time is over.
+caller is held: the connection waits, without being read, until `recheck` finds the port or the time is over. It waits
+in the same way for a backend that does not answer at once.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from copy import copy
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from metadata import events
+from metadata.backend import RetiredError
 from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
 from metadata.identity import Caller, Known, Refused, Unknown, peer_address, syn_source
 from metadata.responses import Response, error
-from metadata.settings import share
 from metadata.stream import State, Stream
 
 if TYPE_CHECKING:
@@ -29,20 +34,40 @@ _SAVED_SYN_BYTES = 256
 
 _FORBIDDEN = error(403)
 _FAILED = error(500)
+_TIMED_OUT = error(504)
 _REFUSALS = {reason: error(status) for reason, status in STATUS_OF_REASON.items()}
 
 
 class Connection(Stream):
     """Made by its listener, which then calls `readable`."""
 
-    __slots__ = ("_held", "_reader", "_served", "_timing", "caller")
+    __slots__ = (
+        "_asked",
+        "_began",
+        "_owned",
+        "_pending",
+        "_port",
+        "_reader",
+        "_served",
+        "_since",
+        "_timing",
+        "caller",
+    )
 
     def __init__(self, listener: Listener, sock: socket.socket, address: str) -> None:
         super().__init__(listener, sock)
         self.caller = Caller(listener.network_id, _source_mac(sock), peer_address(address))
-        self.source = self.caller.mac or self.caller.address
         self._reader: RequestReader | None = None
-        self._held: Request | None = None
+        self._asked: Request | None = None
+        """The request that waits, in HELD and WAITING."""
+        self._pending: asyncio.Future[Response] | None = None
+        """The answer to come, in WAITING."""
+        self._owned = False
+        """Nobody else waits for it."""
+        self._since = 0.0
+        self._port = ""
+        """Of the request that is being answered, once it is known."""
+        self._began = 0.0
         self._served = False
         self._timing = False
         """The deadline is that of a request which has begun."""
@@ -61,7 +86,7 @@ class Connection(Stream):
 
     def lost(self) -> None:
         """See `Stream`."""
-        if self.state is not State.LINGERING and (self._begun or self.writing):
+        if self.state is not State.LINGERING and (self._begun or self.writing or self.state is State.WAITING):
             self.listener.counters.drop("disconnected")
         self.close()
 
@@ -74,6 +99,9 @@ class Connection(Stream):
         """See `Stream`."""
         if self.state is State.HELD:
             self._guarded(self._give_up)
+        elif self.state is State.WAITING:
+            self.listener.counters.drop("slow_backend")
+            self._guarded(lambda: self._arrived(_TIMED_OUT))
         elif self.state is State.READING and self._begun:
             self._refuse("slow_request")
         else:
@@ -85,6 +113,8 @@ class Connection(Stream):
 
     def await_bytes(self) -> None:
         """See `Stream`; sets until when the bytes are waited for."""
+        if not self._room():
+            return
         settings = self.listener.server.settings
         begun = self._begun
         if begun and not self._timing:
@@ -99,10 +129,32 @@ class Connection(Stream):
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        self._held = None
+        self._asked = None
         if self.state is State.HELD:
             self.listener.held.pop(self, None)
+        self._abandon()
         super().close()
+
+    def whose(self) -> str:
+        """See `Stream`: the port, or as long as there is none, the MAC or address in its network."""
+        with suppress(Exception):  # a request that fails by the same mistake is logged
+            verdict = self.listener.server.lookup.lookup(self.caller)
+            if isinstance(verdict, Known):
+                return verdict.port_id
+        return f"{self.caller.network_id} {self.caller.mac or self.caller.address}"
+
+    def _room(self) -> bool:
+        """Whether the connection may go on and wait; it is answered 503 and closed if its port has too many."""
+        if self.registered or self.state is not State.READING:
+            return True
+        listener = self.listener
+        if listener.owners and listener.owners.get(self.whose(), 0) >= listener.server.settings.connections_per_port:
+            listener.counters.drop("too_many_connections_of_port")
+            if not self._served:
+                self.last(listener.server.unavailable.encode(listener.server.ending(False)))
+            self.close()
+            return False
+        return True
 
     @property
     def _begun(self) -> bool:
@@ -116,7 +168,7 @@ class Connection(Stream):
         fresh = reader is None or reader.clean
         request = memo.get(data) if fresh else None
         if request is not None:
-            self._answer(request)
+            self._answer(copy(request))
             return
         if reader is None:
             reader = self._reader = RequestReader(self.listener.server.settings)
@@ -139,19 +191,34 @@ class Connection(Stream):
     def _answer(self, request: Request) -> None:
         server = self.listener.server
         observe = server.observe
-        started = time.perf_counter() if observe is not None else 0.0
+        if observe is not None or server.access is not None:
+            self._began = time.perf_counter()
         verdict = server.lookup.lookup(self.caller)
         if isinstance(verdict, Unknown):
             self._hold(request, verdict)
             return
         self._reply(request, verdict)
-        if observe is not None:
-            observe(time.perf_counter() - started)
+        if observe is not None and self.state is not State.WAITING:
+            observe(time.perf_counter() - self._began)
 
     def _reply(self, request: Request, verdict: Known | Refused) -> None:
         if isinstance(verdict, Known):
-            response = verdict.tree.answer(request.method, request.target, time.time(), request.body)
+            self._port = verdict.port_id
+            limiter = self.listener.server.limiter
+            if limiter is not None and (wait := limiter.take(verdict.port_id, time.monotonic())):
+                self.listener.counters.drop("rate_limited")
+                self._respond(request, _too_many(math.ceil(wait)))
+                return
+            now = time.time()
+            gate = self.listener.server.gate
+            first = gate(request, verdict, now) if gate is not None else None
+            answer = verdict.backend.answer(request, self.caller, now) if first is None else first
+            if not isinstance(answer, Response):
+                self._wait(request, answer)
+                return
+            response = answer
         else:
+            self._port = ""
             self.listener.counters.lookup_failed(verdict.reason)
             self.listener.server.note("metadata.refused_caller", **self._fields(), reason=verdict.reason)
             response = _FORBIDDEN
@@ -168,25 +235,28 @@ class Connection(Stream):
         else:
             data = response.encode(server.ending(stay), head_only)
         if server.access is not None:
-            server.access(self.caller, request, response)
+            server.access(self.caller, request, response, self._port, time.perf_counter() - self._began)
         self._served = True
         self._timing = False
+        if response.hop_limit is not None:
+            self.limit_hops(response.hop_limit)
         self.write(data, stay, shared)
 
     def _hold(self, request: Request, verdict: Unknown) -> None:
+        self._port = ""
         listener = self.listener
         server = listener.server
         listener.counters.lookup_failed(verdict.reason)
         server.note("metadata.unknown_caller", **self._fields(), reason=verdict.reason)
-        limit = server.settings.held_per_network
-        own = sum(other.source == self.source for other in listener.held)
-        if len(listener.held) >= limit or own >= share(limit):
+        if not self._room():
+            return
+        if not listener.may_hold(self.caller):
             listener.counters.drop("too_many_held")
             self._respond(request, server.unavailable)
             return
         self.register(server.settings.hold_seconds)
         self.state = State.HELD
-        self._held = request
+        self._asked = request
         listener.held[self] = None
         self.unwatch()
 
@@ -201,12 +271,55 @@ class Connection(Stream):
         self._go_on()
 
     def _release(self) -> Request:
-        request = self._held
+        request = self._asked
         assert request is not None
-        self._held = None
+        self._asked = None
         self.listener.held.pop(self, None)
         self.state = State.READING
         return request
+
+    def _wait(self, request: Request, answer: Awaitable[Response]) -> None:
+        """Answer when the backend has the answer."""
+        if not self._room():
+            if asyncio.iscoroutine(answer):
+                answer.close()
+            return
+        self.register(self.listener.server.settings.answer_timeout)
+        self.state = State.WAITING
+        self._asked = request
+        self._pending = asyncio.ensure_future(answer)
+        self._owned = self._pending is not answer
+        self._since = time.perf_counter()
+        self._pending.add_done_callback(self._came)
+        self.watch()
+
+    def _came(self, pending: asyncio.Future[Response]) -> None:
+        if pending is self._pending:
+            self._guarded(lambda: self._settle(pending))
+
+    def _settle(self, pending: asyncio.Future[Response]) -> None:
+        if not pending.cancelled() and isinstance(pending.exception(), RetiredError):
+            self._abandon()
+            self._answer(self._release())
+            self._go_on()
+        else:
+            self._arrived(_FAILED if pending.cancelled() else pending.result())
+
+    def _arrived(self, response: Response) -> None:
+        self._abandon()
+        if (observe := self.listener.server.observe) is not None:
+            observe(time.perf_counter() - self._since)
+        self._respond(self._release(), response)
+        self._go_on()
+
+    def _abandon(self) -> None:
+        """No longer wait for the backend; what it does for others goes on."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        pending.remove_done_callback(self._came)
+        if self._owned:
+            pending.cancel()
 
     def _refuse(self, reason: str) -> None:
         """Answer a request that is not understood, and end."""
@@ -225,6 +338,7 @@ class Connection(Stream):
         events.log.error("metadata.request_failed", exc_info=failure, extra={"fields": self._fields()})
         self.listener.counters.request(_FAILED.label)
         self.listener.held.pop(self, None)
+        self._abandon()
         if self.state is not State.CLOSED:
             self._end(_FAILED)
 
@@ -236,6 +350,12 @@ class Connection(Stream):
     def _fields(self) -> dict[str, object]:
         caller = self.caller
         return {"network": caller.network_id, "mac": caller.mac, "address": caller.address}
+
+
+@lru_cache(64)
+def _too_many(seconds: int) -> Response:
+    """Another request may pass after so many seconds."""
+    return error(429, headers=(("Retry-After", str(seconds)),))
 
 
 def _source_mac(sock: socket.socket) -> str | None:

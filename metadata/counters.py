@@ -18,7 +18,12 @@ DROP_REASONS: dict[str, str] = {
     "slow_reader": "The guest did not take its answer in time.",
     "idle": "A kept connection was not used in time.",
     "too_many_connections": "The network has as many open connections as it may.",
+    "too_many_connections_of_port": "The port has as many open connections as it may.",
+    "rate_limited": "The port makes more requests than its rate limit allows: 429.",
     "too_many_held": "The network has as many waiting requests as it may.",
+    "slow_backend": "The backend did not answer in time: 504.",
+    "forwarded_network": "A proxy's request names no network or router, or several of them.",
+    "forwarded_address": "A proxy's request names no address of its guest.",
     "disconnected": "The guest closed or reset the connection in the middle of a request or answer.",
 }
 """Why a connection ended without its request being answered from a tree; each has a counter."""

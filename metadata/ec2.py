@@ -2,13 +2,20 @@
 
 Rendered from an `InstanceDocument` without any I/O. Listings have one name per line, directories with a final slash,
 no final newline; a trailing slash in the request never matters.
+
+Nova's versions are served exactly as Nova serves them. Any other date is an alias of what AWS had by then
+(`ec2_newer`), whether AWS made a version that day or not. `latest` lists what Nova lists, so that a boot which crawls
+it stays as short as it is, and serves everything.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
+from datetime import date
 
+from metadata import ec2_newer
+from metadata.ec2_ids import instance_id, plain, short_id
+from metadata.ec2_newer import Directory, Leaf
 from metadata.records import InstanceDocument, KeyRecord
 from metadata.responses import TEXT, Response
 
@@ -29,11 +36,11 @@ LATEST = "latest"
 # Chosen: a guest without any mapping has one disk; Nova derives the same two entries from the root device's name.
 _ONE_DISK = {"ami": "vda", "root": "/dev/vda"}
 
-# Names and keys come from tenants: a line break in one would forge an entry of a listing.
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+OCTETS = "application/octet-stream"
+"""AWS's type of user data; Nova's is TEXT."""
 
-Leaf = str | bytes
-Directory = dict[str, "Leaf | Directory"]
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_NEWEST = "9999-12-31"
 
 _KEYS = "public-keys"
 
@@ -47,35 +54,53 @@ def find(document: InstanceDocument, elements: tuple[str, ...]) -> Response | No
     """The answer to a normalised path without its `ec2` prefix; None: there is no such item."""
     if not elements:
         return versions()
-    version = VERSIONS[-1] if elements[0] == LATEST else elements[0]
-    if version not in VERSIONS:
+    version, path = elements[0], elements[1:]
+    if version in VERSIONS:
+        return _answer(document, _render(document, VERSIONS.index(version)), path)
+    if version == LATEST:
+        tree = _render(document, len(VERSIONS) - 1)
+        return _answer(document, tree, path) or _answer(document, _extended(document, tree, _NEWEST), path)
+    if not _is_date(version):
         return None
-    node: Leaf | Directory = _render(document, VERSIONS.index(version))
-    for element in elements[1:]:
+    known = [index for index, name in enumerate(VERSIONS) if name <= version]
+    return _answer(document, _extended(document, _render(document, known[-1] if known else 0), version), path, OCTETS)
+
+
+def _answer(
+    document: InstanceDocument, tree: Directory, path: tuple[str, ...], user_data_type: str = TEXT
+) -> Response | None:
+    node: Leaf | Directory = tree
+    for element in path:
         if not isinstance(node, dict) or element not in node:
             return None
         node = node[element]
-    if elements[1:] == ("meta-data", _KEYS):
+    if path == ("meta-data", _KEYS):
         return _text(_key_names(document))
     if isinstance(node, dict):
         return _text(_listing(node))
-    return _text(node)
+    return _text(node, user_data_type if path == ("user-data",) else TEXT)
 
 
-def short_id(prefix: str, identifier: str) -> str:
-    """An EC2 style id, `<prefix>-` and 8 hexadecimal digits, always the same for the same `identifier`.
+def _is_date(version: str) -> bool:
+    if not _DATE.fullmatch(version):
+        return False
+    try:
+        date.fromisoformat(version)
+    except ValueError:
+        return False
+    return True
 
-    An identifier that has the form already is kept. Nova numbers instances and images in its database; without one,
-    the digits are those of a hash.
-    """
-    if re.fullmatch(rf"{prefix}-[0-9a-f]+", identifier):
-        return identifier
-    return f"{prefix}-{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
 
-
-def instance_id(document: InstanceDocument) -> str:
-    """`instance-id` of the EC2 tree, derived from the uuid unless it is given."""
-    return document.ec2_id or short_id("i", document.uuid)
+def _extended(document: InstanceDocument, tree: Directory, version: str) -> Directory:
+    """The tree, which is changed, with what AWS had by `version`, a date."""
+    if version > VERSIONS[-1]:
+        meta = tree["meta-data"]
+        assert isinstance(meta, dict)
+        for name, added in ec2_newer.meta_data(document, version).items():
+            here = meta.get(name)
+            meta[name] = here | added if isinstance(here, dict) and isinstance(added, dict) else added
+        tree["dynamic"] = ec2_newer.dynamic(document)
+    return tree
 
 
 def _render(document: InstanceDocument, version: int) -> Directory:
@@ -92,7 +117,7 @@ def _render(document: InstanceDocument, version: int) -> Directory:
         "hostname": document.fqdn,
         "local-ipv4": document.local_ipv4,
         "reservation-id": document.reservation_id or short_id("r", document.uuid),
-        "security-groups": "\n".join(map(_line, document.security_groups)),
+        "security-groups": "\n".join(map(plain, document.security_groups)),
     }
     if keys := _ssh_keys(document):
         meta[_KEYS] = {str(index): {"openssh-key": key.data} for index, key in enumerate(keys)}
@@ -103,7 +128,7 @@ def _render(document: InstanceDocument, version: int) -> Directory:
         meta["instance-type"] = document.flavor
     if since("2007-12-15"):
         mapping = document.block_device_mapping or _ONE_DISK
-        meta["block-device-mapping"] = {_line(name): device for name, device in mapping.items()}
+        meta["block-device-mapping"] = {plain(name): device for name, device in mapping.items()}
         if document.kernel_id:
             meta["kernel-id"] = short_id("aki", document.kernel_id)
         if document.ramdisk_id:
@@ -124,16 +149,12 @@ def _ssh_keys(document: InstanceDocument) -> tuple[KeyRecord, ...]:
 
 def _key_names(document: InstanceDocument) -> str:
     """The listing of public-keys: `0=name`, no final slash, unlike every other directory."""
-    return "\n".join(f"{index}={_line(key.name)}" for index, key in enumerate(_ssh_keys(document)))
+    return "\n".join(f"{index}={plain(key.name)}" for index, key in enumerate(_ssh_keys(document)))
 
 
 def _listing(directory: Directory) -> str:
     return "\n".join(f"{name}/" if isinstance(directory[name], dict) else name for name in sorted(directory))
 
 
-def _line(text: str) -> str:
-    return _CONTROLS.sub("", text)
-
-
-def _text(body: Leaf) -> Response:
-    return Response(200, TEXT, body if isinstance(body, bytes) else body.encode(), api=API)
+def _text(body: Leaf, content_type: str = TEXT) -> Response:
+    return Response(200, content_type, body if isinstance(body, bytes) else body.encode(), api=API)

@@ -19,18 +19,34 @@ class Event(NamedTuple):
 
 
 EVENTS: dict[str, Event] = {
-    "metadata.request": Event("debug", "A request was answered: caller, method, path, status."),
+    "metadata.request": Event("debug", "A request was answered: its id, caller, port, method, path, status, seconds."),
     "metadata.unknown_caller": Event(
         "info", "No port fits the caller; it waits for its port, then gets 503 with Retry-After."
     ),
     "metadata.refused_caller": Event(
         "warning", "A caller used an address of another port of its network and was answered 403."
     ),
+    "metadata.forwarded_refused": Event(
+        "warning", "A proxy's request did not say plainly whose it is, or a guest tried to say so; it got 400."
+    ),
     "metadata.accept_failed": Event(
         "error", "Connections could not be accepted (no file descriptors or memory); tried again in a second."
     ),
     "metadata.request_failed": Event(
         "error", "A request ended by an unexpected error and got 500; it is a bug, report it."
+    ),
+    "metadata.nova_unreachable": Event(
+        "warning",
+        "Nova cannot be connected to; requests wait, then get 503, and documents that are there are given out.",
+    ),
+    "metadata.nova_back": Event("info", "Nova can be connected to again."),
+    "metadata.nova_failed": Event("warning", "Nova gave no whole answer: too slow, too large, or not HTTP."),
+    "metadata.nova_busy": Event(
+        "warning", "Too many requests of one project wait for Nova; one more was answered 503."
+    ),
+    "metadata.nova_forbidden": Event("error", "Nova takes none of our signatures: the secrets are not the same."),
+    "metadata.nova_wrong_instance": Event(
+        "error", "Nova found another instance by the caller's address than the port's; nothing of it was given out."
     ),
 }
 

@@ -2,12 +2,14 @@
 
 No I/O: `RequestReader.feed` takes bytes, `requests` and `refusal` are what came out. llhttp in its strict mode refuses
 bare CR and LF, folded headers, NUL, Content-Length together with Transfer-Encoding, repeated or malformed lengths.
-The rest of the rules is here. No header says who a caller is, so none is kept.
+The rest of the rules is here. No header says who a caller is; those in `KEPT_HEADERS` are kept for what they ask.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
+from itertools import count
 
 import httptools
 import msgspec
@@ -35,8 +37,42 @@ STATUS_OF_REASON = {
     "hosts": 400,
     "pipelined": 429,
     "slow_request": 408,
+    "forwarded_network": 400,
+    "forwarded_address": 400,
 }
 """The answer to a request that is refused for a reason of `counters.DROP_REASONS`."""
+
+
+_TOKENS = ("x-aws-ec2-metadata-token", "x-metadata-token")
+
+KEPT_HEADERS: dict[bytes, str] = {
+    name.encode(): name
+    for name in (
+        *_TOKENS,
+        *(f"{token}-ttl-seconds" for token in _TOKENS),
+        "x-forwarded-for",
+        "metadata",
+        "metadata-flavor",
+        "accept",
+        "content-type",
+        "user-agent",
+        "range",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "if-range",
+    )
+}
+"""Headers that a request keeps: lower-case name as sent, to its key. None of them says who the caller is."""
+
+NO_HEADERS: dict[str, str] = {}
+"""Of every request that has none to keep; not to be changed."""
+
+_PROCESS = os.urandom(8).hex()
+# The form that OpenStack services take over from their callers: req- and a UUID.
+_ID_PREFIX = f"req-{_PROCESS[:8]}-{_PROCESS[8:12]}-4{_PROCESS[12:15]}-8000-"
+_numbers = count(1)
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +85,17 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """Whether the connection stays open; HTTP/1.0 never asks for it here."""
     body: bytes | None = None
     """None: the request named no body, which is not the same as an empty one."""
+    headers: dict[str, str] = msgspec.field(default_factory=lambda: NO_HEADERS)
+    """Those of KEPT_HEADERS, by lower-case name; repeated ones joined by a comma. Not to be changed."""
+    made_id: str = ""
+    """The id, once it was asked for."""
+
+    @property
+    def id(self) -> str:
+        """A name for the log and for the services that are asked in turn; made when it is first wanted."""
+        if not self.made_id:
+            msgspec.structs.force_setattr(self, "made_id", f"{_ID_PREFIX}{next(_numbers):012x}")
+        return self.made_id
 
 
 class _RefusedError(Exception):
@@ -67,6 +114,7 @@ class RequestReader:
         "_headers",
         "_hosts",
         "_in_head",
+        "_kept",
         "_parser",
         "_settings",
         "_target",
@@ -138,7 +186,10 @@ class RequestReader:
         if self._headers > HEADERS or self._head_size > self._settings.header_bytes:
             self._refuse("headers_too_large")
         name = name.lower()
-        if name == b"host":
+        kept = KEPT_HEADERS.get(name)
+        if kept is not None:
+            self._keep(kept, value.strip().decode("latin-1"))
+        elif name == b"host":
             self._hosts += 1
             if self._hosts > 1:
                 self._refuse("hosts")
@@ -178,6 +229,7 @@ class RequestReader:
             self._target,
             self._parser.should_keep_alive() and self._version() == "1.1",
             b"".join(self._body) if self._framed else None,
+            self._kept,
         )
         self.partial = False
         self._fed = 0
@@ -192,9 +244,17 @@ class RequestReader:
         self._headers = 0
         self._hosts = 0
         self._head_size = 0
+        self._kept = NO_HEADERS
         self._framed = False
         self._body = []
         self._body_size = 0
+
+    def _keep(self, name: str, value: str) -> None:
+        if self._kept is NO_HEADERS:
+            self._kept = {name: value}
+        else:
+            before = self._kept.get(name)
+            self._kept[name] = value if before is None else f"{before}, {value}"
 
     def _version(self) -> str:
         assert self._parser is not None
@@ -209,8 +269,9 @@ class RequestMemo:
     """Requests by the exact bytes that they came in.
 
     Guests of one image send the same bytes again and again, mostly one request per connection. A request that came
-    alone, whole, without a body, at the start of a message is a function of its bytes, so it need not be parsed twice.
-    Bounded; when it is full it starts again.
+    alone, whole, without a body, at the start of a message is a function of its bytes, headers included, so it need
+    not be parsed twice. Requests with a token are not remembered: they are one guest's, and secret. Bounded; when it is
+    full it starts again. What is found is to be copied before it is used: every request has an id of its own.
     """
 
     __slots__ = ("_requests", "get")
@@ -229,8 +290,9 @@ class RequestMemo:
             or reader.refusal
             or reader.requests[0].body is not None
             or not data.endswith(b"\r\n\r\n")
+            or not reader.requests[0].headers.keys().isdisjoint(_TOKENS)
         ):
             return
         if len(self._requests) >= MEMO_ENTRIES:
             self._requests.clear()
-        self._requests[data] = reader.requests[0]
+        self._requests[data] = msgspec.structs.replace(reader.requests[0], made_id="")

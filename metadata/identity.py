@@ -11,7 +11,8 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from metadata.tree import InstanceTree
+from metadata.access import OPEN, Access
+from metadata.backend import Backend
 
 ETHERNET_HEADER = 14
 """Bytes of destination MAC, source MAC and type."""
@@ -33,7 +34,10 @@ class Known(msgspec.Struct, frozen=True):
     """The caller is this port; make one per port and hand out the same object again."""
 
     port_id: str
-    tree: InstanceTree
+    backend: Backend
+    """Where its answers come from."""
+    access: Access = OPEN
+    """What its instance allows."""
 
 
 class Unknown(msgspec.Struct, frozen=True, gc=False):
@@ -56,13 +60,20 @@ NOT_ITS_ADDRESS = Unknown("address_not_of_port")
 NO_INSTANCE = Unknown("no_instance")
 """For the owner of the model: the port is known, its instance's document is not there yet."""
 SPOOFED = Refused("address_of_other_port")
+SEVERAL_PORTS = Refused("several_ports")
+"""For the owner of the model: a router's guests have addresses of several networks, and this one is in two."""
+NO_NOVA = Unknown("no_nova")
+OTHER_PROJECT = Refused("instance_of_other_project")
 
 REASONS: dict[str, str] = {
     "no_mac": "The kernel kept no Ethernet header of the SYN, and the network asks for it.",
     "no_port": "No port of the network has the caller's MAC (or, without a MAC, its address).",
     "address_not_of_port": "The port with the caller's MAC does not have the caller's address.",
     "no_instance": "The port is known, its instance is not.",
+    "no_nova": "The network's documents are Nova's, and the node has no `[nova]`.",
+    "instance_of_other_project": "The port names an instance of another project than its own: refused.",
     "address_of_other_port": "The caller's address belongs to a port with another MAC: refused.",
+    "several_ports": "A routed caller's address belongs to ports of several networks of the router: refused.",
 }
 """Every reason of `Unknown` and `Refused` made here, with its meaning."""
 

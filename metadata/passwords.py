@@ -14,6 +14,9 @@ API = "openstack"
 MAX_BYTES = 1020
 """Nova: four columns of 255 bytes."""
 
+KEPT = Response(200, HTML, b"", api=API, lasting=False)
+THERE = error(409, API)
+
 
 class PasswordStore(Protocol):
     """Where passwords are kept."""
@@ -50,18 +53,26 @@ def answer(store: PasswordStore | None, instance: str, method: str, body: bytes 
     `body` is None when the request had none (neither Content-Length nor chunks). Without a store the password can be
     read (it is empty), not set.
     """
-    if method in ("GET", "HEAD"):
-        return Response(200, HTML, store.load(instance) if store else b"", api=API, lasting=False)
-    if store is None:
+    if store is None and method not in ("GET", "HEAD"):
         return method_not_allowed(API)
+    judged = judge(store.load(instance) if store else b"", method, body)
+    if judged is not None:
+        return judged
+    assert store is not None
+    assert body is not None
+    store.save(instance, body)
+    return KEPT
+
+
+def judge(there: bytes, method: str, body: bytes | None) -> Response | None:
+    """The answer when `there` is the instance's password; None: `body` is to be kept, then the answer is KEPT."""
+    if method in ("GET", "HEAD"):
+        return Response(200, HTML, there, api=API, lasting=False)
     if method != "POST":
         return error(400, API)
-    if store.load(instance):
-        return error(409, API)
+    if there:
+        return THERE
     if body is None:
         # Nova fails with 500 for a POST that names no length; the reference asks for 404.
         return error(404, API)
-    if len(body) > MAX_BYTES:
-        return error(400, API)
-    store.save(instance, body)
-    return Response(200, HTML, b"", api=API, lasting=False)
+    return error(400, API) if len(body) > MAX_BYTES else None

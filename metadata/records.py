@@ -61,6 +61,7 @@ class SubnetRecord(Record, frozen=True, kw_only=True):
 
     address: str
     cidr: str
+    id: str = ""
     gateway: str | None = None
     dns_nameservers: tuple[str, ...] = ()
     routes: tuple[RouteRecord, ...] = ()
@@ -79,6 +80,8 @@ class LinkRecord(Record, frozen=True, kw_only=True):
     """Name of the device on the node, for the link's id; empty: `interfaceN`."""
     type: str = "phy"
     mtu: int | None = None
+    security_groups: tuple[str, ...] = ()
+    """Ids."""
     subnets: tuple[SubnetRecord, ...] = ()
     """In the order of the port's addresses; Nova shows the first IPv4 and the first IPv6 one."""
 
@@ -102,6 +105,9 @@ class InstanceDocument(Record, frozen=True, kw_only=True):
     ramdisk_id: str = ""
     flavor: str = ""
     availability_zone: str = ""
+    region: str = ""
+    architecture: str = ""
+    """`x86_64`, `arm64`, ...: for the identity document."""
     launch_index: int = 0
     public_ipv4: str | None = None
     security_groups: tuple[str, ...] = ()
@@ -110,6 +116,8 @@ class InstanceDocument(Record, frozen=True, kw_only=True):
     """ami, root, swap, ephemeralN, ebsN; empty: one root disk."""
     keys: tuple[KeyRecord, ...] = ()
     meta: dict[str, str] = {}
+    tags: dict[str, str] | None = None
+    """`tags/instance` of the EC2 tree; None: the instance does not allow it."""
     user_data: bytes | None = None
     """Served as it is; None: the item does not exist."""
     vendor_data: dict[str, Any] | None = None

@@ -28,8 +28,15 @@ _EXPLANATIONS = {
     405: "The method is not allowed for this resource.",
     408: "The request took too long.",
     409: "The password is already set.",
+    429: "Too many requests. Please try again at a later time.",
+    500: "The server has either erred or is incapable of performing the requested operation.",
     503: "The server is currently unavailable. Please try again at a later time.",
+    502: "The gateway received no usable answer.",
+    504: "The gateway has timed out.",
 }
+
+_BODILESS = frozenset((204, 304))
+"""Their end is the end of the head; a length would be that of something else (RFC 9110 8.6)."""
 
 
 def fresh_seed() -> bytes:
@@ -40,15 +47,28 @@ def fresh_seed() -> bytes:
 class Response:
     """One answer, immutable.
 
-    `status` is the HTTP code, `body` the exact bytes; `headers` are further header lines (name, value). `api` says
-    which tree it is from (`ec2`, `openstack`, or `none` for an answer before any tree), for counters: a small fixed
-    set. `seed_at` is the offset in `body` where SEED_CHARACTERS of fresh base64 are inserted, or None. `lasting` says
-    that the same document gives the same answer again.
+    `status` is the HTTP code, `body` the exact bytes, empty with 204 and 304; `headers` are further header lines (name,
+    value). `content_type` may be empty: the answer names none then. `api` says which tree it is from (`ec2`,
+    `openstack`, or `none` for an answer before any tree), for counters: a small fixed set. `seed_at` is the offset in
+    `body` where SEED_CHARACTERS of fresh base64 are inserted, or None. `lasting` says that the same document gives the
+    same answer again. `hop_limit` is the IP TTL (IPv6: hop limit) of the packets that carry the answer, 1 to 255; None:
+    the system's.
     """
 
     __slots__ = (
-        "_head", "_tail", "api", "big", "body", "content_type", "headers", "label", "lasting", "seeded", "status"
-    )  # fmt: skip
+        "_head",
+        "_tail",
+        "api",
+        "big",
+        "body",
+        "content_type",
+        "headers",
+        "hop_limit",
+        "label",
+        "lasting",
+        "seeded",
+        "status",
+    )
 
     def __init__(
         self,
@@ -60,12 +80,14 @@ class Response:
         api: str = "none",
         seed_at: int | None = None,
         lasting: bool = True,
+        hop_limit: int | None = None,
     ) -> None:
         self.status = status
         self.content_type = content_type
         self.headers = headers
         self.api = api
         self.lasting = lasting
+        self.hop_limit = hop_limit
         self.label = (api, str(status))
         """Counter labels."""
         self.seeded = seed_at is not None
@@ -75,9 +97,9 @@ class Response:
         """Whether to write it by `parts`."""
         length = len(body) + (SEED_CHARACTERS if self.seeded else 0)
         lines = [
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-            f"Content-Type: {content_type}",
-            f"Content-Length: {length}",
+            f"HTTP/1.1 {status} {_phrase(status)}",
+            *([f"Content-Type: {content_type}"] if content_type else []),
+            *([f"Content-Length: {length}"] if status not in _BODILESS else []),
             *(f"{name}: {value}" for name, value in headers),
             "",
         ]
@@ -109,12 +131,20 @@ def ending(date: str, keep_alive: bool) -> bytes:
 
 def error(status: int, api: str = "none", headers: tuple[tuple[str, str], ...] = ()) -> Response:
     """An error answer with a small HTML body, as Nova gives it."""
-    title = f"{status} {HTTPStatus(status).phrase}"
+    title = f"{status} {_phrase(status)}"
     text = _EXPLANATIONS.get(status, _EXPLANATIONS[400])
     page = (
         f"<html>\n <head>\n  <title>{title}</title>\n </head>\n <body>\n  <h1>{title}</h1>\n  {text}\n </body>\n</html>"
     )
     return Response(status, HTML, page.encode("ascii"), headers=headers, api=api)
+
+
+def _phrase(status: int) -> str:
+    """The reason phrase; a code that is not registered has none of its own."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unregistered"
 
 
 def not_found(api: str) -> Response:

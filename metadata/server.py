@@ -14,14 +14,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
+from typing import Any
 
 from metadata import events
 from metadata.connection import Connection
 from metadata.counters import Counters
 from metadata.http1 import READ_BYTES, Request, RequestMemo
-from metadata.identity import Caller, CallerLookup
+from metadata.identity import Caller, CallerLookup, Known
+from metadata.limits import Limiter, Window, limiter
 from metadata.responses import Response, ending, error
-from metadata.settings import Settings, share
+from metadata.settings import Settings
 from metadata.stream import Stream
 
 ACCEPTS_AT_ONCE = 64
@@ -32,13 +34,22 @@ NOTES_PER_SECOND = 50
 """Log records of what guests do; the rest of the second is silent, the counters go on."""
 LOGGED_TARGET_BYTES = 256
 
-AccessHook = Callable[[Caller, Request, Response], None]
+PROXIED = ""
+"""Stands for a network's id in the listener for proxies, whose guests are of all networks."""
+
+ACCESS_PER_SECOND = 100
+"""Records of the access log, of all networks; the next one says how many were left out."""
+
+AccessHook = Callable[[Caller, Request, Response, str, float], None]
+"""Takes the port's id ("": not known) and the seconds that the answer took, held ones included."""
+Gate = Callable[[Request, Known, float], Response | None]
+"""Takes the wall clock as its last argument."""
 
 
 class Listener:
     """The metadata service of one network: its listening sockets and the connections that came in through them."""
 
-    __slots__ = ("_by_source", "_sockets", "connections", "counters", "held", "loop", "network_id", "server")
+    __slots__ = ("_sockets", "connections", "counters", "held", "loop", "network_id", "owners", "server")
 
     def __init__(self, server: MetadataServer, network_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.server = server
@@ -47,20 +58,38 @@ class Listener:
         self.counters = Counters()
         self.connections = 0
         """Open connections that wait for something."""
+        self.owners: dict[str, int] = {}
+        """The same of each port, or of each MAC or address that is no port's."""
         self.held: dict[Connection, None] = {}
         """Connections whose request waits for its caller to become known, oldest first."""
-        self._by_source: dict[str, int] = {}
         self._sockets: tuple[socket.socket, ...] = ()
 
     def add(self, sock: socket.socket) -> None:
         """Accept connections from a listening socket, which belongs to the listener from now on."""
-        sock.setblocking(False)
         # Inherited by every accepted socket.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if seconds := self.server.settings.defer_accept_seconds:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
+        self.listen(sock)
+
+    def listen(self, sock: socket.socket) -> None:
+        """As `add`, for a socket that needs nothing more."""
+        sock.setblocking(False)
         self._sockets += (sock,)
         self.loop.add_reader(sock.fileno(), self._accept, sock)
+
+    @property
+    def room(self) -> int:
+        """Connections that may be open together."""
+        return self.server.settings.connections_per_network
+
+    def may_hold(self, caller: Caller) -> bool:
+        """Whether one more request may wait for its caller to become known."""
+        return len(self.held) < self.server.settings.held_per_network
+
+    def begin(self, sock: socket.socket, peer: Any) -> None:
+        """Serve an accepted connection; `peer` is the address that came with it."""
+        Connection(self, sock, peer[0]).readable()
 
     def close(self) -> None:
         """Close the listening sockets; connections are the server's to close."""
@@ -72,15 +101,15 @@ class Listener:
     def remember(self, connection: Stream) -> None:
         """The connection has to wait for something."""
         self.connections += 1
-        self._by_source[connection.source] = self._by_source.get(connection.source, 0) + 1
+        self.owners[connection.owner] = self.owners.get(connection.owner, 0) + 1
         self.server.remember(connection, self)
 
     def forget(self, connection: Stream) -> None:
         """The connection is closing."""
         self.connections -= 1
-        self._by_source[connection.source] -= 1
-        if not self._by_source[connection.source]:
-            del self._by_source[connection.source]
+        left = self.owners.pop(connection.owner) - 1
+        if left:
+            self.owners[connection.owner] = left
         self.server.forget(connection)
 
     def _accept(self, listening: socket.socket) -> None:
@@ -95,13 +124,11 @@ class Listener:
                     return
                 continue  # the connection was gone before it was accepted
             sock.setblocking(False)
-            limit = self.server.settings.connections_per_network
-            connection = Connection(self, sock, peer[0])
-            if self.connections >= limit or self._by_source.get(connection.source, 0) >= share(limit):
+            if self.connections >= self.room:
                 self.counters.drop("too_many_connections")
                 self.server.turn_away(sock)
                 continue
-            connection.readable()
+            self.begin(sock, peer)
 
     def _pause(self, listening: socket.socket, failure: OSError) -> None:
         events.emit("metadata.accept_failed", network=self.network_id, error=str(failure))
@@ -117,8 +144,9 @@ class MetadataServer:
     """Serves every attached network; all methods are called on the event loop.
 
     `lookup` says who a caller is. `access` is called for every answered request, instead of the access log that the
-    server writes at debug level. `observe` gets the seconds that each answer took, from the complete request to the
-    written answer, without those that were held.
+    server writes at debug level. `gate` may answer a known caller's request before its backend is asked. `observe`
+    gets the seconds that each answer took, from the complete request to the written answer, without those that were
+    held.
     """
 
     def __init__(
@@ -127,17 +155,22 @@ class MetadataServer:
         settings: Settings | None = None,
         access: AccessHook | None = None,
         observe: Callable[[float], None] | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.lookup = lookup
         self.settings = settings or Settings()
         self.memo = RequestMemo()
         self.access = access
         self.observe = observe
+        self.gate = gate
         self.unavailable = _unavailable(self.settings)
+        self.limiter = _limiter(self.settings)
         self._second_ends = 0.0
         self._endings = (b"", b"")
         self._own_access = access is None
         self._notes_left = 0
+        self._access_left = 0
+        self._access_skipped = 0
         self._listeners: dict[str, Listener] = {}
         self._waiting: dict[Stream, Listener] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -155,6 +188,8 @@ class MetadataServer:
 
     def configure(self, settings: Settings) -> None:
         """Use other settings from now on; waiting connections keep their deadlines."""
+        if _limits(settings) != _limits(self.settings):
+            self.limiter = _limiter(settings)
         self.settings = settings
         self.unavailable = _unavailable(settings)
 
@@ -165,6 +200,11 @@ class MetadataServer:
             listener = self._listeners[network_id] = Listener(self, network_id, asyncio.get_running_loop())
         listener.add(sock)
         return listener
+
+    def take(self, listener: Listener) -> None:
+        """Serve by a listener that was made elsewhere; there is none yet for its network."""
+        assert listener.network_id not in self._listeners
+        self._listeners[listener.network_id] = listener
 
     def detach(self, network_id: str) -> None:
         """Close the network's sockets and connections; nothing happens when it is not attached."""
@@ -178,10 +218,11 @@ class MetadataServer:
 
     def recheck(self, network_id: str) -> None:
         """Ports or instances of the network changed: look the callers of held requests up again."""
-        listener = self._listeners.get(network_id)
-        if listener is not None:
-            for connection in list(listener.held):
-                connection.recheck()
+        for key in (network_id, PROXIED):
+            listener = self._listeners.get(key)
+            if listener is not None and listener.held:
+                for connection in list(listener.held):
+                    connection.recheck()
 
     def close(self) -> None:
         """Detach every network."""
@@ -239,18 +280,28 @@ class MetadataServer:
         date = formatdate(now, usegmt=True)
         self._endings = (ending(date, False), ending(date, True))
         self._notes_left = NOTES_PER_SECOND
+        self._access_left = ACCESS_PER_SECOND
         if self._own_access:
             self.access = self._log_access if events.log.isEnabledFor(logging.DEBUG) else None
 
-    def _log_access(self, caller: Caller, request: Request, response: Response) -> None:
-        self.note(
+    def _log_access(self, caller: Caller, request: Request, response: Response, port: str, seconds: float) -> None:
+        if self._access_left <= 0:
+            self._access_skipped += 1
+            return
+        self._access_left -= 1
+        skipped, self._access_skipped = self._access_skipped, 0
+        events.emit(
             "metadata.request",
+            id=request.id,
             network=caller.network_id,
+            port=port,
             mac=caller.mac,
             address=caller.address,
             method=request.method,
             path=request.target[:LOGGED_TARGET_BYTES].decode("ascii", "backslashreplace"),
             status=response.status,
+            seconds=round(seconds, 6),
+            **({"suppressed": skipped} if skipped else {}),
         )
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -258,6 +309,14 @@ class MetadataServer:
         for connection in [waiting for waiting in self._waiting if waiting.deadline <= now]:
             connection.expire()
         self._sweep = loop.call_later(self.settings.sweep_seconds, self._expire, loop) if self._waiting else None
+
+
+def _limits(settings: Settings) -> tuple[float, int, tuple[Window, Window] | None]:
+    return settings.rate, settings.burst, settings.windows
+
+
+def _limiter(settings: Settings) -> Limiter | None:
+    return limiter(*_limits(settings))
 
 
 def _unavailable(settings: Settings) -> Response:

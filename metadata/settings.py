@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from metadata.limits import Window
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Limits and times; times in seconds. The defaults let the 28 requests of a booting guest pass many times over."""
@@ -16,6 +18,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Requests waiting in one network; one more is answered 503 at once."""
     connections_per_network: int = 1024
     """Open connections in one network; one more is answered 503 and closed."""
+    connections_per_port: int = 32
+    """Open connections of one port, those of both families together; one more is answered 503 and closed."""
+    rate: float = 4.0
+    """Requests a second that a port may make in the long run; more are answered 429. 0: no limit."""
+    burst: int = 120
+    """Requests that a port may make at once."""
+    windows: tuple[Window, Window] | None = None
+    """Neutron's base and burst window, instead of the two above."""
     header_bytes: int = 8192
     """Request line and headers of one request."""
     body_bytes: int = 16384
@@ -25,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A kept connection without a request."""
     write_timeout: float = 30.0
     """A guest that does not take its answer."""
+    answer_timeout: float = 90.0
+    """A backend that does not answer; it has shorter times of its own."""
     linger_seconds: float = 2.0
     """After an error, how long what the guest still sends is read and dropped, so that the answer reaches it."""
     pipelined: int = 16
@@ -33,8 +45,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How often the times above are looked at."""
     defer_accept_seconds: int = 10
     """TCP_DEFER_ACCEPT: a connection without data stays in the kernel that long; 0: off."""
-
-
-def share(limit: int) -> int:
-    """How much of a network's limit one guest of it may use: half, so that it cannot shut its neighbours out."""
-    return max(1, limit // 2)

@@ -8,6 +8,7 @@ without the event loop ever hearing of it. Only one that has to wait for somethi
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ class State(IntEnum):
     LINGERING = 3
     """The guest to end, after an error answer."""
     CLOSED = 4
+    WAITING = 5
+    """The backend to have the answer."""
 
 
 class Stream:
@@ -48,17 +51,17 @@ class Stream:
         "_watching",
         "deadline",
         "listener",
-        "source",
+        "owner",
         "state",
     )
 
     def __init__(self, listener: Listener, sock: socket.socket) -> None:
         self.listener = listener
         self.state = State.READING
-        self.source = ""
-        """Whose it is: so that one guest's connections leave room for its neighbours'."""
         self.deadline = 0.0
         """Of the loop's clock; the server calls `expire` after it. Holds once the stream is registered."""
+        self.owner = ""
+        """Whose it is, for the limit of connections; set once it is registered."""
         self._sock = sock
         self._fd = -1
         self._out: memoryview | None = None
@@ -82,10 +85,28 @@ class Stream:
         """The guest closed or reset the connection."""
         raise NotImplementedError
 
+    def whose(self) -> str:
+        """Who made the connection; asked once, when it has to wait."""
+        return ""
+
+    def limit_hops(self, hops: int) -> None:
+        """How far the packets of this connection go from now on.
+
+        It stays so: what is sent again after a loss must not go further than it did at first.
+        """
+        with suppress(OSError):
+            if self._sock.family == socket.AF_INET6:
+                self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
+            else:
+                self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
+
     # Called by the loop, and once by the listener.
 
     def readable(self) -> None:
         """Bytes, the end of the stream or an error may be there."""
+        if self.state is State.WAITING:
+            self._peek()
+            return
         try:
             data = self._sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -172,6 +193,14 @@ class Stream:
         elif self._registered:
             self.register(settings.idle_timeout)
 
+    def last(self, data: bytes) -> None:
+        """Write as much as fits of an answer to whom is not to be waited for, and leave the closing to the caller."""
+        with suppress(OSError):
+            # A socket that is closed with unread bytes resets the connection, and the answer is lost.
+            self._sock.recv(READ_BYTES, socket.MSG_DONTWAIT)
+        with suppress(OSError):
+            self._sock.send(data)
+
     def end(self, data: bytes) -> None:
         """Write a last answer, then read on for a moment.
 
@@ -195,6 +224,7 @@ class Stream:
         if not self._registered:
             self._registered = True
             self._fd = self._sock.fileno()
+            self.owner = self.whose()
             self.listener.remember(self)
         self.deadline = self.listener.loop.time() + seconds
 
@@ -227,6 +257,18 @@ class Stream:
     def expire(self) -> None:
         """`deadline` has passed."""
         raise NotImplementedError
+
+    def _peek(self) -> None:
+        """Has the guest gone while its answer is made? What it sent meanwhile stays in the kernel, unread."""
+        with suppress(BlockingIOError, InterruptedError):
+            try:
+                there = self._sock.recv(1, socket.MSG_PEEK)
+            except ConnectionError:
+                there = b""
+            if there:
+                self.unwatch()
+            else:
+                self.lost()
 
     def _drop(self, data: bytes) -> None:
         self._lingered += len(data)

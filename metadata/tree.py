@@ -1,7 +1,7 @@
 """Which document a path names, and the ready answers of one instance.
 
 Path rules of Nova: percent-decoded, normalised (`.`, `..` and repeated slashes disappear, a trailing slash never
-matters), and a first element other than `ec2` or `openstack` means EC2.
+matters), and a first element other than `ec2`, `openstack` or (not Nova's) `nocloud` means EC2.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from urllib.parse import unquote_to_bytes
 
-from metadata import ec2, openstack, passwords
+from metadata import ec2, nocloud, openstack, passwords
 from metadata.passwords import PasswordStore
 from metadata.records import InstanceDocument
 from metadata.responses import Response, method_not_allowed, not_found
@@ -20,12 +20,13 @@ READ_METHODS = frozenset(("GET", "HEAD"))
 READY_ANSWERS = 64
 
 _DAY = 86400
+_APIS = (ec2.API, openstack.API, nocloud.API)
 
 
 def split_path(target: bytes) -> tuple[str, ...] | None:
     """The elements of a request target's path, normalised; None when its bytes are not UTF-8.
 
-    The query is ignored. The first element is always `ec2` or `openstack`.
+    The query is ignored. The first element is always `ec2`, `openstack` or `nocloud`.
     """
     try:
         path = unquote_to_bytes(target.partition(b"?")[0]).decode()
@@ -37,7 +38,7 @@ def split_path(target: bytes) -> tuple[str, ...] | None:
             del elements[-1:]
         elif element not in ("", "."):
             elements.append(element)
-    if elements[:1] not in (["ec2"], ["openstack"]):
+    if not elements or elements[0] not in _APIS:
         elements.insert(0, "ec2")
     return tuple(elements)
 
@@ -63,6 +64,8 @@ def answer(
         if openstack.is_password(rest):
             return passwords.answer(store, document.uuid, method, body)
         found = openstack.find(document, rest, _day(now))
+    elif api == nocloud.API:
+        found = nocloud.find(document, rest)
     else:
         found = ec2.find(document, rest)
     if found is None:

@@ -54,7 +54,7 @@ def test_dhcp(benchmark: BenchmarkFixture, core: Dhcp4Core, kind: int, wanted: i
 def document(state: DesiredState) -> InstanceDocument:
     desired = Desired()
     desired.apply(desired.stage(state))
-    return metadata_view.document(desired, state.instances[0], "novalocal")
+    return metadata_view.document(desired, state.instances[0], metadata_view.Defaults(domain="novalocal"))
 
 
 @pytest.mark.parametrize("path", ["/openstack/latest/network_data.json", "/latest/meta-data/local-ipv4"])

@@ -262,7 +262,8 @@ def test_reasons_in_troubleshooting_exist() -> None:
 
 @cache
 def functions(path: Path) -> set[str]:
-    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

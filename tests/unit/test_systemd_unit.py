@@ -32,6 +32,11 @@ def test_no_mount_namespace() -> None:
     assert {key for key, _ in settings("nodeplane.service.d/10-adopt-only.conf")} <= NEEDS_A_MOUNT_NAMESPACE
 
 
+def test_the_metadata_agents_socket_needs_one_capability_more() -> None:
+    assert settings("nodeplane.service.d/20-neutron-socket.conf") == [("CapabilityBoundingSet", "CAP_DAC_OVERRIDE")]
+    assert "CAP_DAC_OVERRIDE" not in dict(settings("nodeplane.service"))["CapabilityBoundingSet"]
+
+
 def test_it_starts_what_there_is() -> None:
     unit = dict(settings("nodeplane.service"))
     program, *words = shlex.split(unit["ExecStart"])

@@ -12,10 +12,14 @@ from typing import Any
 import msgspec
 
 from dataplane import documents
+from dataplane.callers import Callers
 from dataplane.config import Config, ControlConfig
 from dataplane.control import Backend, ControlServer
 from dataplane.desired import Desired
+from dataplane.explain import Explainer, Gate
+from dataplane.explanation import MetadataExplanation, MetadataQuestion
 from dataplane.leases import LeaseRow
+from dataplane.metadata_view import Defaults
 from dataplane.metrics import Metrics
 from dataplane.model import Ip, Kind, Mac, NetworkId, Object, PortId
 from dataplane.status import NetworkStatus, Outcome, Status, Traffic
@@ -72,6 +76,7 @@ class FakeBackend:
         self.ready = True
         self.fault: Exception | None = None
         self.rows: list[LeaseRow] = []
+        self.gate: Gate | None = None
 
     async def apply(self, document: object, *, prune: bool, dry_run: bool) -> Outcome:
         self._check()
@@ -109,6 +114,11 @@ class FakeBackend:
             applied=self.position - self.lag, networks=networks, instances=len(self.desired.instances),
             leases=len(self.rows), dhcp=Traffic(received=3, answered=2, dropped=1),
         )  # fmt: skip
+
+    async def explain_metadata(self, question: MetadataQuestion) -> MetadataExplanation:
+        self._check()
+        callers = Callers(self.desired, Defaults(domain="novalocal"))
+        return await Explainer(self.desired, callers, self).metadata(question)
 
     async def wait_applied(self, position: int, timeout: float) -> bool:  # noqa: ASYNC109
         await asyncio.sleep(0)

@@ -43,6 +43,12 @@ MISTAKES = {
     "relative state": ("[node]\nstate_dir = 'state'\n", "node.state_dir: must be an absolute path"),
     "relative socket": ("[control]\nsocket = 'a.sock'\n", "control.socket: must be an absolute path"),
     "long socket": (f"[control]\nsocket = '/{'x' * 107}'\n", "control.socket: is longer than 107 bytes"),
+    "relative dropin socket": ("[metadata]\ndropin_socket = 'a'\n", "metadata.dropin_socket: must be an absolute path"),
+    "long dropin socket": (
+        f"[metadata]\ndropin_socket = '/{'x' * 107}'\n",
+        "metadata.dropin_socket: is longer than 107",
+    ),
+    "no dropin socket": ("[metadata]\ndropin_only = true\n", "metadata.dropin_only: needs metadata.dropin_socket"),
     "mode": ("[control]\nmode = '0999'\n", "control.mode: expected octal digits"),
     "users are a list": ("[control]\nallow_users = 'me'\n", "control.allow_users: expected a list, got text"),
     "a user is no truth": ("[control]\nallow_users = ['me', 1.5]\n", "control.allow_users[1]: "),
@@ -124,11 +130,18 @@ state_dir = "{tmp_path}/none/state"
 socket = "{tmp_path}/control.sock"
 allow_users = ["root", "no-such-user", {os.getuid()}]
 allow_groups = ["no-such-group"]
+[metadata]
+dropin_socket = "{tmp_path}/none/metadata_proxy"
+dropin_users = ["no-such-user"]
+dropin_groups = [5, "no-such-group"]
 """
     assert [mistake.path for mistake in config.missing(config.loads(text))] == [
         "node.state_dir",
+        "metadata.dropin_socket",
         "control.allow_users[1]",
+        "metadata.dropin_users[0]",
         "control.allow_groups[0]",
+        "metadata.dropin_groups[1]",
     ]
     assert config.missing(config.loads(f"[node]\nstate_dir = '{tmp_path}'\n[control]\nsocket = '{tmp_path}/c'")) == ()
 

@@ -153,3 +153,10 @@ def test_standard_error_is_the_default(capsys: pytest.CaptureFixture[str]) -> No
     log.configure(LogConfig(), sys.stderr)
     logging.getLogger("nodeplane").info("daemon.ready")
     assert "daemon.ready" in capsys.readouterr().err
+
+
+def test_events_that_are_bounded_where_they_are_made_all_pass() -> None:
+    limit = log.RateLimit(lambda: 0.0)
+    record = logging.LogRecord("metadata", logging.DEBUG, "", 0, "metadata.request", (), None)
+    assert all(limit.filter(record) for _ in range(10 * log.BURST))
+    assert limit.suppressed_total == 0

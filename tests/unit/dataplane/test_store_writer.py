@@ -51,8 +51,8 @@ def transaction(position: int, epoch: int = 0) -> Transaction:
 
 
 def test_opening_tells_position_and_objects(desk: Desk) -> None:
-    position, desired = desk.opened
-    assert (position, desired.networks) == (0, {})
+    position, desired, passwords = desk.opened
+    assert (position, desired.networks, passwords) == (0, {}, {})
 
 
 def test_opening_a_file_in_use_tells_why(desk: Desk) -> None:
@@ -71,7 +71,8 @@ def test_commits_in_order_and_after_a_refusal_only_the_next_epoch(desk: Desk) ->
     desk.writer.submit(transaction(3))
     desk.writer.submit(transaction(2, epoch=1))
     assert desk.told.get(timeout=SECONDS) == 2
-    position, desired = desk.ask(store_writer.load)
+    position, desired, passwords = desk.ask(store_writer.load)
+    assert passwords == {}
     assert (position, set(desired.networks)) == (2, {"n1", "n2"})
 
 

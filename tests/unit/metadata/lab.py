@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from metadata.backend import OwnBackend
 from metadata.identity import NO_PORT, Caller, Known, Verdict
 from metadata.records import InstanceDocument
 from metadata.server import MetadataServer
@@ -29,7 +30,7 @@ class Ports:
         return self.verdicts.get((caller.network_id, caller.address), NO_PORT)
 
     def know(self, network: str, address: str, document: InstanceDocument) -> None:
-        self.verdicts[network, address] = Known(f"port-{network}-{address}", InstanceTree(document))
+        self.verdicts[network, address] = Known(f"port-{network}-{address}", OwnBackend(InstanceTree(document)))
 
 
 def listening(address: str = "127.0.0.1", backlog: int = 128) -> socket.socket:
@@ -96,7 +97,7 @@ class Lab:
 
     async def guest(self, address: str = "127.0.0.5", network: str = "blue", receive: int = 0) -> Guest:
         """Connect from an address; `receive` limits the client's receive buffer, in bytes."""
-        sock = socket.socket()
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         try:
             if receive:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)

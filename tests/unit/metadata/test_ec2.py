@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from metadata import ec2
+from metadata.ec2_ids import instance_id, short_id
 from metadata.records import InstanceDocument, KeyRecord
 from metadata.responses import TEXT
 from tests.unit.metadata.sample import BARE, FULL
@@ -107,15 +108,22 @@ def test_leaves(path: str, body: bytes) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "2010-01-01",
+        "2010-02-30",
+        "2010-1-1",
+        "20100101",
+        "2010-01-01x",
         "latest/nothing",
         "latest/meta-data/nothing",
         "latest/meta-data/kernel-id",
         "latest/meta-data/ramdisk-id",
         "latest/meta-data/public-keys/1",
         "latest/meta-data/public-keys/0=laptop",
+        "latest/meta-data/tags",
         "latest/meta-data/public-keys/0/openssh-key/x",
-        "latest/dynamic",
+        "2009-04-04/dynamic",
+        "2009-04-04/meta-data/network",
+        "latest/dynamic/instance-identity/signature",
+        "latest/meta-data/iam",
         # Nova fails with 500 here; the reference asks for 404
         "latest/meta-data/hostname/x",
         "latest/meta-data/security-groups/default",
@@ -157,7 +165,7 @@ def test_optional_ids() -> None:
 
 
 def test_ids_made_from_the_uuid_are_stable() -> None:
-    assert ec2.instance_id(BARE) == ec2.short_id("i", BARE.uuid) == "i-f60bba18"
+    assert instance_id(BARE) == short_id("i", BARE.uuid) == "i-f60bba18"
     assert get("latest/meta-data/instance-id", BARE) == b"i-f60bba18"
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import uuid
+
 import pytest
 
 from metadata.counters import DROP_REASONS
-from metadata.http1 import HEADERS, MEMO_ENTRIES, STATUS_OF_REASON, Request, RequestMemo, RequestReader
+from metadata.http1 import HEADERS, MEMO_ENTRIES, NO_HEADERS, STATUS_OF_REASON, Request, RequestMemo, RequestReader
 from metadata.settings import Settings
 
 SETTINGS = Settings(header_bytes=4096, body_bytes=64, pipelined=4)
@@ -120,7 +123,8 @@ def test_refusals(name: str) -> None:
 
 def test_every_refusal_has_a_status_and_a_meaning() -> None:
     assert set(STATUS_OF_REASON) <= set(DROP_REASONS)
-    assert {reason for _, reason in REFUSED.values()} == set(STATUS_OF_REASON) - {"slow_request"}
+    elsewhere = {"slow_request", "forwarded_network", "forwarded_address"}  # a timer's, and those of test_dropin.py
+    assert {reason for _, reason in REFUSED.values()} == set(STATUS_OF_REASON) - elsewhere
 
 
 def test_chunk_overhead_is_limited_too() -> None:
@@ -199,3 +203,50 @@ def test_memo_is_bounded() -> None:
         memo.learn(data, read(data))
     assert len(memo._requests) <= MEMO_ENTRIES
     assert memo.get(data) == Request("GET", b"/%d" % number, True)
+
+
+def test_only_headers_to_be_kept_are_kept_and_repeated_ones_are_joined() -> None:
+    reader = RequestReader(Settings())
+    reader.feed(
+        b"PUT /latest/api/token HTTP/1.1\r\nHost: a\r\nX-AWS-EC2-Metadata-Token-TTL-Seconds:  60 \r\n"
+        b"x-instance-id: mine\r\nX-Forwarded-For: 10.0.0.1\r\nX-FORWARDED-FOR: 10.0.0.2\r\nUser-Agent: a\xe9\r\n\r\n"
+        b"GET / HTTP/1.1\r\n\r\n"
+    )
+    first, second = reader.requests
+    assert first.headers == {
+        "x-aws-ec2-metadata-token-ttl-seconds": "60",
+        "x-forwarded-for": "10.0.0.1, 10.0.0.2",
+        "user-agent": "a\xe9",
+    }
+    assert second.headers is NO_HEADERS
+
+
+def test_an_id_is_made_once_for_every_request() -> None:
+    one, two = Request("GET", b"/", True), Request("GET", b"/", True)
+    assert one == two
+    assert re.fullmatch("req-[0-9a-f-]{36}", one.id)
+    assert str(uuid.UUID(one.id[4:])) == one.id[4:]
+    assert one.id == one.id != two.id
+
+
+@pytest.mark.parametrize("header", ["X-aws-ec2-metadata-token", "X-Metadata-Token"])
+def test_requests_with_a_token_are_not_remembered(header: str) -> None:
+    memo = RequestMemo()
+    reader = RequestReader(Settings())
+    data = f"GET / HTTP/1.1\r\n{header}: abc\r\n\r\n".encode()
+    reader.feed(data)
+    memo.learn(data, reader)
+    assert memo.get(data) is None
+
+
+def test_what_is_remembered_has_its_headers() -> None:
+    memo = RequestMemo()
+    for name in (b"curl", b"wget"):
+        reader = RequestReader(Settings())
+        data = b"GET / HTTP/1.1\r\nUser-Agent: %b\r\n\r\n" % name
+        reader.feed(data)
+        assert reader.requests[0].id
+        memo.learn(data, reader)
+        found = memo.get(data)
+        assert found is not None
+        assert found.headers == {"user-agent": name.decode()}

@@ -46,3 +46,14 @@ def test_errors_are_html(status: int) -> None:
 
 def test_method_not_allowed_says_what_is() -> None:
     assert b"\r\nAllow: GET, HEAD\r\n" in method_not_allowed("ec2").encode(b"\r\n")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_without_a_body_has_no_length(status: int) -> None:
+    assert b"Content-" not in Response(status, "", b"").encode(b"\r\n")
+
+
+def test_a_status_that_is_not_registered() -> None:
+    assert Response(599, "x/y", b"z").encode(b"\r\n") == (
+        b"HTTP/1.1 599 Unregistered\r\nContent-Type: x/y\r\nContent-Length: 1\r\n\r\nz"
+    )

@@ -1,0 +1,41 @@
+"""Who a caller is that a trusted proxy names: by network or router and address, without the MAC of its SYN."""
+
+from __future__ import annotations
+
+from dataplane.desired import Desired
+from dataplane.model import NetworkId, Port
+from metadata.dropin import Forwarded
+from metadata.identity import NO_PORT, SEVERAL_PORTS, Caller, Match, PortIndex, Refused, Unknown, identify
+
+ROUTER_INTERFACES = frozenset((
+    "network:router_interface",
+    "network:router_interface_distributed",
+    "network:ha_router_replicated_interface",
+))  # fmt: skip
+"""`device_owner` of a router's ports in tenants' networks, as Neutron names them; `device_id` is the router's id."""
+
+
+def identify_forwarded(caller: Forwarded, index: PortIndex[Port], desired: Desired) -> Match[Port] | Unknown | Refused:
+    """The one port that the caller's network or router and its address belong to.
+
+    Of a routed caller every network with an interface of the router counts. Two networks may have the same range, as
+    long as only one of its subnets is routed: nobody can say then who calls, and nobody is answered.
+    """
+    if not caller.router_id:
+        return identify(caller, index, by_address=caller.mac is None)
+    found: Match[Port] | Unknown | Refused = NO_PORT
+    for network_id in _networks(caller.router_id, desired):
+        routed = Caller(network_id, caller.mac, caller.address)
+        match = identify(routed, index, by_address=caller.mac is None)
+        if isinstance(match, Match):
+            if isinstance(found, Match):
+                return SEVERAL_PORTS
+            found = match
+        elif not isinstance(found, Match) and match is not NO_PORT:
+            found = match
+    return found
+
+
+def _networks(router_id: str, desired: Desired) -> list[NetworkId]:
+    ports = desired.ports_of_instance(router_id)
+    return list(dict.fromkeys(port.network_id for port in ports if port.device_owner in ROUTER_INTERFACES))

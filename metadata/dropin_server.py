@@ -1,0 +1,100 @@
+"""Serves the proxies of Neutron's metadata agents on a Unix socket: guests of all networks through one listener."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from metadata.connection import Connection
+from metadata.dropin import Forwarded, ForwardedReader
+from metadata.http1 import Request
+from metadata.identity import Caller
+from metadata.server import PROXIED, Listener
+
+if TYPE_CHECKING:
+    from metadata.server import MetadataServer
+
+CONNECTIONS = 16
+"""How many networks' connections the proxies may have open together; each limits its own network itself."""
+HELD = 16
+"""How many networks' requests may wait together."""
+
+Admits = Callable[[socket.socket], bool]
+
+
+class DropinConnection(Connection):
+    """A proxy's connection, for one request, as haproxy's `option http-server-close` has it.
+
+    A second request on it could be what the proxy took for the body of the first: a guest's bytes, with any header it
+    likes. So there is none.
+    """
+
+    __slots__ = ()
+
+    def _take(self, data: bytes) -> None:
+        # Not from the memo: what a request's bytes are says who its caller is, and that may change with every byte.
+        if self._reader is None:
+            self._reader = ForwardedReader(self.listener.server.settings)
+        self._reader.feed(data)
+
+    def _answer(self, request: Request) -> None:
+        if not isinstance(self.caller, Forwarded):  # it is when its backend wants to be asked again
+            assert isinstance(self._reader, ForwardedReader)
+            self.caller = self._reader.callers.popleft()
+        super()._answer(msgspec.structs.replace(request, keep_alive=False))
+
+    def whose(self) -> str:
+        """See `Stream`: nobody's; the proxy limits the connections of its guests."""
+        return PROXIED
+
+    def _room(self) -> bool:
+        return True
+
+    def _refuse(self, reason: str) -> None:
+        if reason.startswith("forwarded_"):
+            self.listener.server.note("metadata.forwarded_refused", reason=reason)
+        super()._refuse(reason)
+
+
+class DropinListener(Listener):
+    """Accepts those local processes that `admits` lets pass."""
+
+    __slots__ = ("_admits",)
+
+    def __init__(self, server: MetadataServer, loop: asyncio.AbstractEventLoop, admits: Admits) -> None:
+        super().__init__(server, PROXIED, loop)
+        self._admits = admits
+
+    @property
+    def room(self) -> int:
+        """See `Listener`."""
+        return CONNECTIONS * super().room
+
+    def may_hold(self, caller: Caller) -> bool:
+        """See `Listener`; every network has its own share."""
+        limit = self.server.settings.held_per_network
+        same = sum(1 for connection in self.held if _place(connection.caller) == _place(caller))
+        return same < limit and len(self.held) < HELD * limit
+
+    def begin(self, sock: socket.socket, peer: object) -> None:
+        """See `Listener`."""
+        if self._admits(sock):
+            DropinConnection(self, sock, "").readable()
+        else:
+            sock.close()
+
+
+def attach(server: MetadataServer, sock: socket.socket, admits: Admits) -> DropinListener:
+    """Serve proxies on a listening Unix socket, which belongs to the server from now on; on the event loop."""
+    listener = DropinListener(server, asyncio.get_running_loop(), admits)
+    server.take(listener)
+    listener.listen(sock)
+    return listener
+
+
+def _place(caller: Caller) -> tuple[str, str]:
+    return caller.network_id, caller.router_id if isinstance(caller, Forwarded) else ""

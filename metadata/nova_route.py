@@ -1,0 +1,62 @@
+"""Which document of Nova a request target names, and how that document is treated.
+
+What goes upstream is made from the normalised path, never from the bytes of the guest: two spellings of a path are
+one document, and nothing in a target reaches another host or another path.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import quote
+
+import msgspec
+
+from metadata import ec2, openstack
+from metadata.tree import split_path
+
+Kind = Literal["document", "vendordata", "password"]
+
+# RFC 3986 3.4, without the characters that end a query or that the guest could use to end the request line.
+_QUERY_SAFE = "%&=;:@/?!$'()*+,-._~[]"
+_PATH_SAFE = ":@!$&'()*+,;=-._~"
+
+
+class Route(msgspec.Struct, frozen=True, gc=False):
+    """Where one request goes."""
+
+    target: str
+    """Path and query as they are sent, percent-encoded."""
+    kind: Kind
+    """Which timeout holds; a password is never kept, coalesced or repeated."""
+    api: str
+    """`ec2` or `openstack`, for counters."""
+    elements: tuple[str, ...]
+    """The normalised path; the first is `ec2` or `openstack`."""
+
+
+def route(target: bytes) -> Route | None:
+    """The route of a request target in origin form; None when its path is not UTF-8, or of a tree that Nova lacks."""
+    elements = split_path(target)
+    if elements is None or elements[0] not in (ec2.API, openstack.API):
+        return None
+    query = target.partition(b"?")[2]
+    path = path_of(elements)
+    return Route(
+        f"{path}?{quote(query, safe=_QUERY_SAFE)}" if query else path,
+        _kind(elements),
+        elements[0],
+        elements,
+    )
+
+
+def path_of(elements: tuple[str, ...]) -> str:
+    """The path of normalised elements, percent-encoded, without a trailing slash (Nova never needs one)."""
+    # `ec2` is left out as guests do, unless what follows would then be taken for the name of a tree.
+    bare = elements[0] == ec2.API and elements[1:2] not in ((ec2.API,), (openstack.API,))
+    return "/" + "/".join(quote(element, safe=_PATH_SAFE) for element in elements[1 if bare else 0 :])
+
+
+def _kind(elements: tuple[str, ...]) -> Kind:
+    if openstack.PASSWORD in elements:
+        return "password"
+    return "vendordata" if elements[-1] == openstack.VENDOR_DATA2 else "document"

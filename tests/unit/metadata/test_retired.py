@@ -1,0 +1,64 @@
+"""A port that changes while its guest waits: the request is asked again, of whatever the caller is by then."""
+
+from __future__ import annotations
+
+import asyncio
+
+from metadata.backend import RetiredError
+from metadata.http1 import Request
+from metadata.identity import NO_PORT, Caller, Known
+from metadata.responses import TEXT, Response
+from tests.unit.metadata.conftest import Run
+from tests.unit.metadata.lab import lab, until
+
+A = "127.0.0.5"
+
+
+class Old:
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.asked = 0
+
+    async def answer(self, request: Request, caller: Caller, now: float) -> Response:
+        self.asked += 1
+        await self.changed.wait()
+        raise RetiredError
+
+
+class New:
+    def answer(self, request: Request, caller: Caller, now: float) -> Response:
+        return Response(200, TEXT, b"new " + request.target)
+
+
+def test_asked_again(run: Run) -> None:
+    async def test() -> None:
+        async with lab() as it:
+            old = Old()
+            it.ports.verdicts["blue", A] = Known("port", old)
+            guest = await it.guest()
+            await guest.send(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n")
+            await until(lambda: old.asked)
+            it.ports.verdicts["blue", A] = Known("port", New())
+            old.changed.set()
+            assert (await guest.answer())[2] == b"new /1"
+            assert (await guest.answer())[2] == b"new /2"
+
+    run(test())
+
+
+def test_a_port_that_has_gone_is_waited_for(run: Run) -> None:
+    async def test() -> None:
+        async with lab() as it:
+            old = Old()
+            it.ports.verdicts["blue", A] = Known("port", old)
+            guest = await it.guest()
+            await guest.send(b"GET /1 HTTP/1.1\r\n\r\n")
+            await until(lambda: old.asked)
+            it.ports.verdicts["blue", A] = NO_PORT
+            old.changed.set()
+            await until(lambda: it.server.listeners["blue"].held)
+            it.ports.verdicts["blue", A] = Known("port", New())
+            it.server.recheck("blue")
+            assert (await guest.answer())[2] == b"new /1"
+
+    run(test())
