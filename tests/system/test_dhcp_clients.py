@@ -68,7 +68,10 @@ def dhcpcd(vm: lab.Vm, directory: Path) -> None:
     config.write_text("duid\npersistent\noption classless_static_routes, interface_mtu\n"
                       "require dhcp_server_identifier\n"
                       "nohook resolv.conf, hostname\nnoarp\nipv4only\n")  # fmt: skip
-    private = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/dhcpcd && exec "
+    # Two of them at once: each has its own pid file, sockets and leases.
+    private = (
+        "mkdir -p /run/dhcpcd; for folder in /run/dhcpcd /var/lib/dhcpcd; do mount -t tmpfs tmpfs $folder; done; exec "
+    )
     command = f"dhcpcd -4 -B -d -f {config} -t 15 eth0"
     vm.start("unshare", "--mount", "sh", "-euc", private + command, log=directory / f"{vm.name}.dhcpcd")
 
