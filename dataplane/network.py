@@ -10,11 +10,13 @@ from dataplane.dhcp_service import DhcpService, LeaseHook
 from dataplane.kernel import Place
 from dataplane.metrics import Histogram
 from dataplane.model import Network, Port, PortId
-from dataplane.packets import NetworkSockets
+from dataplane.packets import NetworkSockets, has_ipv6
 from dataplane.plan import DesiredNetwork, NetworkState
 from dataplane.status import NetworkState as State
 from dataplane.status import NetworkStatus
 from metadata.server import MetadataServer
+
+HAS_IPV6 = has_ipv6()
 
 
 class ServedNetwork:
@@ -53,7 +55,7 @@ class ServedNetwork:
     def desired(self) -> DesiredNetwork:
         """What it needs of the kernel."""
         devices = frozenset() if self.network.adopt else frozenset(port.device_name for port in self.ports.values())
-        return DesiredNetwork(self.network.id, self.network.mtu, devices, adopt=self.network.adopt)
+        return DesiredNetwork(self.network.id, self.network.mtu, devices, adopt=self.network.adopt, ipv6=HAS_IPV6)
 
     def set_network(self, network: Network) -> bool:
         """Take new data; True if the kernel's side is concerned."""
@@ -77,7 +79,8 @@ class ServedNetwork:
         """Serve on these sockets instead of any earlier ones."""
         self.close()
         self.dhcp.open(sockets.dhcp)
-        self._metadata.attach(self.network.id, sockets.metadata)
+        for listening in sockets.metadata:
+            self._metadata.attach(self.network.id, listening)
         self._guard = sockets
         self.serving_on = serving_on
 
