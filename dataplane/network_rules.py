@@ -6,7 +6,16 @@ from ipaddress import IPv6Network
 
 from dataplane import fields
 from dataplane.fields import Findings, Prefix
-from dataplane.model import METADATA_IPV4, METADATA_IPV6, METADATA_IPV6_LINK, Adopt, AllocationPool, HostRoute, Network, Subnet
+from dataplane.model import (
+    METADATA_IPV4,
+    METADATA_IPV6,
+    METADATA_IPV6_LINK,
+    Adopt,
+    AllocationPool,
+    HostRoute,
+    Network,
+    Subnet,
+)
 
 # What standards say.
 MAX_VNI = 2**24 - 1  # RFC 7348 5
