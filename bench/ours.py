@@ -23,6 +23,10 @@ LOAD_CONFIG = """
 [dhcp]
 rate = 1000000.0
 burst = 1000000
+[metadata]
+rate = 1000000.0
+burst = 1000000
+connections_per_port = 1024
 """
 # An installed package has its bytecode beside it; a checkout may not be allowed to write it.
 BYTECODE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / ".cache" / "bench" / "bytecode")}

@@ -24,6 +24,7 @@ from dataplane.netlink import Answers, Netlink, kernel_error
 from dataplane.netns import Namespaces
 from dataplane.plan import (
     BRIDGE_MTU,
+    IPV6_MIN_MTU,
     PLUGGED_COST,
     Action,
     CreateNamespace,
@@ -48,17 +49,26 @@ takes no packet for one of its other addresses and does not answer ARP for them,
 
 _SERVICE_IPV4 = {nl.IPV4_FORWARDING: 0, nl.IPV4_ACCEPT_REDIRECTS: 0, nl.IPV4_ARP_IGNORE: 1}
 
-# A new namespace takes the root namespace's IPv4 settings, and IPv6 defaults under which a guest's router
-# advertisement would give the service addresses and routes.
+# The service has the addresses that we give it. What the kernel would make by itself, or take from a guest's router
+# advertisement, would be further ones. The switch comes last.
+_SERVICE_IPV6 = (
+    ("accept_ra", b"0"),
+    ("accept_redirects", b"0"),
+    ("autoconf", b"0"),
+    ("addr_gen_mode", b"1"),
+    ("dad_transmits", b"0"),
+    ("forwarding", b"0"),
+    ("disable_ipv6", b"0"),
+)
+
+# A new namespace takes the root namespace's IPv4 settings, and the kernel's own for IPv6.
 _NAMESPACE_SETTINGS = (
     ("ipv4/conf/all/accept_redirects", b"0"),
     ("ipv4/conf/all/arp_ignore", b"0"),
-    ("ipv6/conf/default/disable_ipv6", b"1"),
+    *((f"ipv6/conf/default/{name}", value) for name, value in _SERVICE_IPV6),
 )
 
 _LOOPBACK_INDEX = 1
-# RFC 8200 section 5; the kernel has no IPv6 on a device below it.
-_IPV6_MIN_MTU = 1280
 
 
 class Applier:
@@ -73,6 +83,7 @@ class Applier:
         self._inner: dict[str, Netlink] = {}
         self._indexes: dict[str, int] = {}
         self._service_indexes: dict[str, int] = {}
+        self._new: set[str] = set()
         self._open = ExitStack()
 
     def take_away(self) -> None:
@@ -183,6 +194,7 @@ class Applier:
         mark = nl.set_link(_LOOPBACK_INDEX, up=True, alias=names.mark(network_id))
         inner.do("create namespace", action.netns, mark)
         self._hold(action.netns, self._namespaces.attach(action.netns))
+        self._new.add(action.netns)
 
     def _ensure_bridges(self) -> None:
         wanted = self._of(EnsureBridge)
@@ -251,7 +263,7 @@ class Applier:
             bridge = action.bridge_index or self._indexes[action.bridge]
             mark = names.mark(network_id)
             requests = []
-            reborn = link.mtu < _IPV6_MIN_MTU <= action.mtu and os.path.isdir("/proc/sys/net/ipv6")
+            reborn = link.mtu < IPV6_MIN_MTU <= action.mtu and os.path.isdir("/proc/sys/net/ipv6")
             if reborn:
                 # IPv6 comes back to it with the kernel's defaults, and gives an address to what is up.
                 requests.append(nl.set_link(link.index, up=False, mtu=action.mtu))
@@ -313,14 +325,22 @@ class Applier:
             shape = nl.set_link(index, up=True, mtu=action.mtu, address=mac, ipv4=_SERVICE_IPV4)
         requests.append(shape)
         inner.do("set", f"{names.SERVICE_DEVICE} in {action.netns}", *requests)
+        if action.ipv6 and action.netns not in self._new:
+            # A device that is born in a namespace of ours has them from there; this one may be older than they are.
+            with self._namespaces.inside(self._descriptor(action.netns)):
+                for name, value in _SERVICE_IPV6:
+                    _set(f"/proc/sys/net/ipv6/conf/{names.SERVICE_DEVICE}/{name}", value)
         if action.old_source:
             route = nl.delete_route(index, "0.0.0.0/0", action.old_source)
             inner.do("delete route in", action.netns, route, ignore=(errno.ESRCH,))
         removes = [nl.delete_address(index, address) for address in action.remove]
-        inner.do("delete address in", action.netns, *removes, ignore=(errno.EADDRNOTAVAIL,))
+        # ENXIO: with an MTU that is too small for IPv6 its addresses went as well.
+        inner.do("delete address in", action.netns, *removes, ignore=(errno.EADDRNOTAVAIL, errno.ENXIO))
         adds = [nl.add_address(index, address) for address in action.add]
         if action.source:
             adds.append(nl.add_route(index, "0.0.0.0/0", action.source))
+        if action.ipv6:
+            adds.append(nl.add_route(index, "::/0"))
         inner.do("add address and route in", action.netns, *adds, ignore=(errno.EEXIST,))
 
     def _keep(self, netns: str, inner: Netlink) -> Netlink:

@@ -262,7 +262,7 @@ def _failure(task: asyncio.Task[None]) -> BaseException | None:
 
 
 def _raise_descriptor_limit() -> None:
-    """Three sockets a network and one a connection: take all that we may have."""
+    """Five sockets a network and one a connection: take all that we may have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -54,10 +54,10 @@ class FdStore:
         if sockets is None:
             return None
         try:
-            inode = _namespace(sockets.metadata)
+            inode = _namespace(sockets.dhcp)
             if os.stat(DIRECTORY / netns).st_ino != inode:
                 return None
-            return inode, sockets.metadata.getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX)
+            return inode, sockets.metadata[0].getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX)
         except OSError:
             return None
 
@@ -111,21 +111,22 @@ def _inherited(environment: MutableMapping[str, str]) -> dict[str, list[socket.s
 
 
 def _complete(kept: Iterable[socket.socket]) -> NetworkSockets | None:
-    metadata = dhcp = guard = None
+    metadata: list[socket.socket] = []
+    dhcp = guard = None
     for sock in kept:
         if sock.family == socket.AF_PACKET:
             dhcp = sock
         elif sock.type == socket.SOCK_STREAM:
-            metadata = sock
+            metadata.append(sock)
         else:
             guard = sock
-    return NetworkSockets(metadata, dhcp, guard) if metadata is not None and dhcp is not None else None
+    return NetworkSockets(tuple(metadata), dhcp, guard) if metadata and dhcp is not None else None
 
 
 def _are_on(sockets: NetworkSockets, serving_on: tuple[int, int], device: str) -> bool:
     inode, index = serving_on
     try:
-        if sockets.metadata.getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX) != index:
+        if any(sock.getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX) != index for sock in sockets.metadata):
             return False
         # A packet socket whose device has gone has no name any more, also when another device took the name.
         if sockets.dhcp.getsockname()[0] != device:

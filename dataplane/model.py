@@ -25,6 +25,10 @@ Mac = NewType("Mac", str)
 Ipv6Mode = Literal["slaac", "dhcpv6-stateful", "dhcpv6-stateless"]
 
 METADATA_IPV4 = "169.254.169.254"
+METADATA_IPV6_LINK = "fe80::a9fe:a9fe"
+"""OpenStack's; guests name it with the zone of their device."""
+METADATA_IPV6 = "fd00:ec2::254"
+"""EC2's."""
 METADATA_PORT = 80
 
 # Chosen: the metadata agents' device naming, so that a tap made by Nova or libvirt is found without configuration.

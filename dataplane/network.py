@@ -14,11 +14,13 @@ from dataplane.fdstore import FdStore
 from dataplane.kernel import Place
 from dataplane.metrics import Histogram
 from dataplane.model import Network, Port, PortId
-from dataplane.packets import NetworkSockets
+from dataplane.packets import NetworkSockets, has_ipv6
 from dataplane.plan import DesiredNetwork, NetworkState
 from dataplane.status import NetworkState as State
 from dataplane.status import NetworkStatus
 from metadata.server import MetadataServer
+
+HAS_IPV6 = has_ipv6()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class ServedNetwork:
     def desired(self) -> DesiredNetwork:
         """What it needs of the kernel."""
         devices = frozenset() if self.network.adopt else frozenset(port.device_name for port in self.ports.values())
-        return DesiredNetwork(self.network.id, self.network.mtu, devices, adopt=self.network.adopt)
+        return DesiredNetwork(self.network.id, self.network.mtu, devices, adopt=self.network.adopt, ipv6=HAS_IPV6)
 
     def set_network(self, network: Network) -> bool:
         """Take new data; True if the kernel's side is concerned."""
@@ -109,7 +111,8 @@ class ServedNetwork:
 
     def _open(self, sockets: NetworkSockets, serving_on: tuple[int, int]) -> None:
         self.dhcp.open(sockets.dhcp)
-        self._services.metadata.attach(self.network.id, sockets.metadata)
+        for listening in sockets.metadata:
+            self._services.metadata.attach(self.network.id, listening)
         self._guard = sockets.guard
         self.serving_on = serving_on
 

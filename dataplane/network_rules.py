@@ -6,7 +6,16 @@ from ipaddress import IPv6Network
 
 from dataplane import fields
 from dataplane.fields import Findings, Prefix
-from dataplane.model import METADATA_IPV4, Adopt, AllocationPool, HostRoute, Network, Subnet
+from dataplane.model import (
+    METADATA_IPV4,
+    METADATA_IPV6,
+    METADATA_IPV6_LINK,
+    Adopt,
+    AllocationPool,
+    HostRoute,
+    Network,
+    Subnet,
+)
 
 # What standards say.
 MAX_VNI = 2**24 - 1  # RFC 7348 5
@@ -65,8 +74,8 @@ def _subnet(findings: Findings, subnet: Subnet, path: str) -> Subnet:
         return subnet
     if prefix.is_multicast or prefix.is_loopback or prefix.prefixlen == 0:
         findings.add(f"{path}.cidr", f"{prefix} cannot be a subnet")
-    elif _inside(METADATA_IPV4, prefix):
-        findings.add(f"{path}.cidr", f"{prefix} contains the metadata address {METADATA_IPV4}")
+    elif service := [each for each in (METADATA_IPV4, METADATA_IPV6_LINK, METADATA_IPV6) if _inside(each, prefix)]:
+        findings.add(f"{path}.cidr", f"{prefix} contains the metadata address {service[0]}")
     _check_gateway(findings, subnet, prefix, path)
     for index, server in enumerate(subnet.dns_nameservers):
         _check_family(findings, server, prefix, f"{path}.dns_nameservers[{index}]")

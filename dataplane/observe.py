@@ -120,12 +120,15 @@ def _look(inner: Netlink, name: str, inode: int, device: str) -> NamespaceState:
     loopback, link = answers.links.get(0), answers.links.get(1)
     addresses: frozenset[str] = frozenset()
     source = ""
+    ipv6_route = False
     if link is not None:
         found = inner.dump(nl.dump_addresses(), replies.decode_address)
-        addresses = frozenset(address.interface for address in found if address.index == link.index)
+        addresses = frozenset(address.interface for address in found if address and address.index == link.index)
         for route in inner.dump(nl.dump_routes(), replies.decode_route):
-            if route is not None and route.index == link.index and route.destination == "0.0.0.0/0":
-                source = route.source
+            if route is not None and route.index == link.index:
+                if route.destination == "0.0.0.0/0":
+                    source = route.source
+                ipv6_route |= route.destination == "::/0"
     return NamespaceState(
         name=name,
         inode=inode,
@@ -134,6 +137,7 @@ def _look(inner: Netlink, name: str, inode: int, device: str) -> NamespaceState:
         device=link,
         addresses=addresses,
         route_source=source,
+        ipv6_route=ipv6_route,
     )
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import socket
+from contextlib import ExitStack
 from dataclasses import dataclass
 from struct import Struct
 
-from dataplane.model import METADATA_IPV4, METADATA_PORT
+from dataplane.model import METADATA_IPV4, METADATA_IPV6, METADATA_IPV6_LINK, METADATA_PORT
 
 DHCP_SERVER_PORT = 67
 
@@ -20,6 +22,7 @@ DHCP_SERVER_PORT = 67
 _TCP_SAVE_SYN = 27
 _SO_ATTACH_FILTER = 26
 _IP_FREEBIND = 15
+_IPV6_FREEBIND = 78
 _SOL_PACKET = 263
 _PACKET_AUXDATA = 8
 _ETH_P_IP = 0x0800
@@ -86,8 +89,9 @@ def _attach_filter(sock: socket.socket, program: tuple[tuple[int, int, int, int]
 class NetworkSockets:
     """What a network is served on."""
 
-    metadata: socket.socket
-    """TCP listener on 169.254.169.254:80; accepted connections have their SYN saved."""
+    metadata: tuple[socket.socket, ...]
+    """TCP listeners on port 80 of 169.254.169.254, and with IPv6 of fe80::a9fe:a9fe and fd00:ec2::254; accepted
+    connections have their SYN saved."""
     dhcp: socket.socket
     """Packet socket: Ethernet frames to UDP port 67 of any address, see `receive`. Frames are sent with `send`."""
     guard: socket.socket | None
@@ -95,7 +99,7 @@ class NetworkSockets:
 
     def all(self) -> tuple[socket.socket, ...]:
         """Those that there are."""
-        return (self.metadata, self.dhcp) if self.guard is None else (self.metadata, self.dhcp, self.guard)
+        return (*self.metadata, self.dhcp, *(() if self.guard is None else (self.guard,)))
 
     def close(self) -> None:
         """Close all of them."""
@@ -103,32 +107,40 @@ class NetworkSockets:
             sock.close()
 
 
+def has_ipv6() -> bool:
+    """Whether the kernel has IPv6, and not switched off at boot."""
+    return os.path.exists("/proc/net/if_inet6")
+
+
 def open_sockets(device: str) -> NetworkSockets:
     """Open all sockets of a network on a device of the current namespace. Raises OSError, and then leaves none open."""
-    metadata = open_metadata_listener(device)
-    try:
-        dhcp = open_dhcp_socket(device)
-    except OSError:
-        metadata.close()
-        raise
-    try:
+    with ExitStack() as stack:
+        metadata = [stack.enter_context(open_metadata_listener(device, METADATA_IPV4))]
+        if has_ipv6():
+            for address in (METADATA_IPV6_LINK, METADATA_IPV6):
+                metadata.append(stack.enter_context(open_metadata_listener(device, address)))
+        dhcp = stack.enter_context(open_dhcp_socket(device))
         guard = open_dhcp_guard(device)
-    except OSError:
-        metadata.close()
-        dhcp.close()
-        raise
-    return NetworkSockets(metadata, dhcp, guard)
+        stack.pop_all()
+    return NetworkSockets(tuple(metadata), dhcp, guard)
 
 
-def open_metadata_listener(device: str) -> socket.socket:
-    """The metadata listener; the address need not exist yet. Raises OSError."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+def open_metadata_listener(device: str, address: str) -> socket.socket:
+    """A metadata listener; the address need not exist yet. Raises OSError."""
+    ipv6 = ":" in address
+    family = socket.AF_INET6 if ipv6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_SAVE_SYN, _SAVE_SYN_WITH_MAC)
-        sock.bind((METADATA_IPV4, METADATA_PORT))
+        if ipv6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        # The device it is bound to is the zone of a link-local address as well.
+        sock.bind((address, METADATA_PORT))
         sock.listen(BACKLOG)
     except OSError:
         sock.close()

@@ -4,8 +4,8 @@ Wanted for a network of our own (design.md section 2):
 
     root namespace                               namespace np-<network id>, lo up and marked
     bridge npb...  up, marked, closed to the host
-      +- veth npv...  up, marked  --------------  svc0  up, MAC and MTU of the network, 169.254.169.254/32,
-      +- each port's device, up                         default route on-link
+      +- veth npv...  up, marked  --------------  svc0  up, MAC and MTU of the network, the service's
+      +- each port's device, up                         addresses, default routes on-link
 
 "Closed to the host": no address of its own, IPv6 off, IPv4 input refused (see `carry_out.CLOSED`). An adopted network
 (`adopt`) wants nothing: its namespace and device are only looked at.
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from dataplane import names
 from dataplane.errors import ForeignObjectError, NodeplaneError
-from dataplane.model import METADATA_IPV4, Adopt, NetworkId
+from dataplane.model import METADATA_IPV4, METADATA_IPV6, METADATA_IPV6_LINK, Adopt, NetworkId
 from dataplane.rtnetlink_replies import Link
 
 PLUGGED_COST = 4790
@@ -33,7 +33,11 @@ PLUGGED_COST = 4790
 BRIDGE_MTU = 65535
 """Fixed, so that it does not follow the smallest device: below 1280 the kernel forgets that IPv6 is off."""
 
-SERVICE_ADDRESSES = (METADATA_IPV4 + "/32",)
+SERVICE_ADDRESSES = (f"{METADATA_IPV4}/32", f"{METADATA_IPV6_LINK}/128", f"{METADATA_IPV6}/128")
+"""Equal in every network: a namespace and a device of its own keep them apart."""
+
+IPV6_MIN_MTU = 1280
+"""RFC 8200 section 5; the kernel has no IPv6 on a device below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,17 @@ class DesiredNetwork:
     devices: frozenset[str] = frozenset()
     """Names of the ports' devices to plug when they exist."""
     addresses: tuple[str, ...] = SERVICE_ADDRESSES
-    """`address/prefix` of the service, IPv4; the first one is the source of replies."""
+    """`address/prefix` of the service, canonical; the first one is IPv4, and the source of what the service begins."""
     adopt: Adopt | None = None
+    ipv6: bool = True
+    """Whether the kernel has IPv6."""
+
+    @property
+    def service_addresses(self) -> tuple[str, ...]:
+        """Those of `addresses` that the service device can have."""
+        if self.ipv6 and self.mtu >= IPV6_MIN_MTU:
+            return self.addresses
+        return tuple(address for address in self.addresses if ":" not in address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +74,11 @@ class NamespaceState:
     lo_up: bool = False
     device: Link | None = None
     addresses: frozenset[str] = frozenset()
-    """IPv4 `address/prefix` of the device."""
+    """`address/prefix` of the device, canonical."""
     route_source: str = ""
-    """Preferred source of the default route over the device; empty without such a route."""
+    """Preferred source of the IPv4 default route over the device; empty without such a route."""
+    ipv6_route: bool = False
+    """There is an IPv6 default route over the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +174,8 @@ class SetService:
     remove: tuple[str, ...] = ()
     old_source: str = ""
     """Source of a default route to be replaced; empty: there is none."""
+    ipv6: bool = False
+    """Whether the device has IPv6: our settings for it, and a default route."""
     index: int = 0
     """0: the device is made by an earlier action."""
 
@@ -352,20 +369,28 @@ def _veth_right(link: Link, bridge_index: int, mtu: int) -> bool:
 
 
 def _service(namespace: NamespaceState | None, netns: str, desired: DesiredNetwork) -> SetService | None:
-    source = desired.addresses[0].partition("/")[0] if desired.addresses else ""
+    wanted = desired.service_addresses
+    ipv6 = any(":" in address for address in wanted)
+    source = wanted[0].partition("/")[0] if wanted else ""
     device = namespace.device if namespace else None
     if namespace is None or device is None:
-        return SetService(netns, desired.id, desired.mtu, desired.addresses, source)
-    add = tuple(address for address in desired.addresses if address not in namespace.addresses)
-    remove = tuple(sorted(namespace.addresses.difference(desired.addresses)))
+        return SetService(netns, desired.id, desired.mtu, wanted, source, ipv6=ipv6)
+    add = tuple(address for address in wanted if address not in namespace.addresses)
+    remove = tuple(sorted(namespace.addresses.difference(wanted)))
     new_source = "" if namespace.route_source == source else source
     shaped = device.up and device.mtu == desired.mtu and device.address == names.service_mac(desired.id)
+    shaped = shaped and (not ipv6 or (_ipv6_right(device) and namespace.ipv6_route))
     if shaped and namespace.lo_up and not add and not remove and not new_source:
         return None
     # A link that comes up has no routes, and a removed source address takes its route along: the route is named
     # whenever it may be gone by then, and adding it twice does no harm.
     old_source = namespace.route_source if new_source else ""
-    return SetService(netns, desired.id, desired.mtu, add, source, remove, old_source, device.index)
+    return SetService(netns, desired.id, desired.mtu, add, source, remove, old_source, ipv6, device.index)
+
+
+def _ipv6_right(device: Link) -> bool:
+    """Nothing but what we give it: no address of its own making, none from a guest's router advertisement."""
+    return not device.ipv6_disabled and device.addr_gen_none and not device.accept_ra
 
 
 def _plug(state: NetworkState, desired: DesiredNetwork, released: set[int]) -> tuple[Action, ...]:

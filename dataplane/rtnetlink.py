@@ -37,6 +37,7 @@ RTM_DELROUTE = 25
 RTM_GETROUTE = 26
 
 RTMGRP_LINK = 1
+AF_UNSPEC = 0
 AF_INET = 2
 AF_BRIDGE = 7
 AF_INET6 = 10
@@ -84,6 +85,7 @@ IPV4_ARP_IGNORE = 19
 # linux/if_addr.h, linux/rtnetlink.h
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
+IFA_F_NODAD = 0x02
 RTA_DST = 1
 RTA_OIF = 4
 RTA_PREFSRC = 7
@@ -307,12 +309,14 @@ def _address(request: int, flags: int, index: int, interface: str) -> Request:
     value = ipaddress.ip_interface(interface)
     family = AF_INET if value.version == 4 else AF_INET6
     packed = value.ip.packed
-    body = IFADDR.pack(family, value.network.prefixlen, 0, 0, index)
+    # The service has the same address on every node: nobody is to be asked whether it is free (RFC 4862 5.4).
+    skip = IFA_F_NODAD if value.version == 6 else 0
+    body = IFADDR.pack(family, value.network.prefixlen, skip, 0, index)
     return Request(request, flags, body + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed))
 
 
 def add_address(index: int, interface: str) -> Request:
-    """Add `address/prefix` to a link; adding it again is an error (EEXIST)."""
+    """Add `address/prefix` to a link, usable at once; adding it again is an error (EEXIST)."""
     return _address(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, index, interface)
 
 
@@ -321,8 +325,8 @@ def delete_address(index: int, interface: str) -> Request:
     return _address(RTM_DELADDR, 0, index, interface)
 
 
-def dump_addresses(family: int = AF_INET) -> Request:
-    """Ask for all addresses of a family."""
+def dump_addresses(family: int = AF_UNSPEC) -> Request:
+    """Ask for all addresses, or those of a family."""
     return Request(RTM_GETADDR, NLM_F_DUMP, IFADDR.pack(family, 0, 0, 0, 0))
 
 
@@ -330,14 +334,16 @@ def _route(request: int, flags: int, index: int, destination: str, source: str) 
     network = ipaddress.ip_network(destination)
     family = AF_INET if network.version == 4 else AF_INET6
     body = RTMSG.pack(family, network.prefixlen, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_LINK, RTN_UNICAST, 0)
-    members = [_u32(RTA_OIF, index), attribute(RTA_PREFSRC, ipaddress.ip_address(source).packed)]
+    members = [_u32(RTA_OIF, index)]
+    if source:
+        members.append(attribute(RTA_PREFSRC, ipaddress.ip_address(source).packed))
     if network.prefixlen:
         members.append(attribute(RTA_DST, network.network_address.packed))
     return Request(request, flags, body + b"".join(members))
 
 
-def add_route(index: int, destination: str, source: str) -> Request:
-    """An on-link route to the prefix `destination`; adding it again is an error (EEXIST)."""
+def add_route(index: int, destination: str, source: str = "") -> Request:
+    """An on-link route to a prefix, with a preferred source if one is given; adding it again is an error (EEXIST)."""
     return _route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, index, destination, source)
 
 
@@ -346,6 +352,6 @@ def delete_route(index: int, destination: str, source: str) -> Request:
     return _route(RTM_DELROUTE, 0, index, destination, source)
 
 
-def dump_routes(family: int = AF_INET) -> Request:
-    """Ask for all routes of a family, in all tables."""
+def dump_routes(family: int = AF_UNSPEC) -> Request:
+    """Ask for all routes, or those of a family, in all tables."""
     return Request(RTM_GETROUTE, NLM_F_DUMP, RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from dataplane import rtnetlink as nl
 
 # linux/ipv6.h, numbered from 0
+_IPV6_ACCEPT_RA = 3
 _IPV6_DISABLE = 26
 _IPV6_ADDR_GEN_MODE = 47
+
+_SIZES = {nl.AF_INET: 4, nl.AF_INET6: 16}
+"""Bytes of an address by family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Link:
     """True as well when the kernel has no IPv6."""
     addr_gen_none: bool = True
     """True: the kernel makes no link-local address (or has no IPv6)."""
+    accept_ra: bool = False
+    """Router advertisements give the device addresses and routes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,7 @@ def decode_link(data: bytes, start: int, end: int) -> Link:
         kind, plain_bridge, port_cost = _link_info(data, *found[nl.IFLA_LINKINFO])
     rp_filter = 0
     ipv6_disabled = addr_gen_none = True
+    accept_ra = False
     if nl.IFLA_AF_SPEC in found:
         families = offsets(data, *found[nl.IFLA_AF_SPEC])
         if nl.AF_INET in families:
@@ -169,6 +176,7 @@ def decode_link(data: bytes, start: int, end: int) -> Link:
         if nl.AF_INET6 in families:
             ipv6 = families[nl.AF_INET6]
             ipv6_disabled = bool(_setting(data, ipv6, nl.IFLA_INET6_CONF, _IPV6_DISABLE))
+            accept_ra = bool(_setting(data, ipv6, nl.IFLA_INET6_CONF, _IPV6_ACCEPT_RA))
             # The settings have it also when the attribute of its own is left out with the statistics.
             mode = _setting(data, ipv6, nl.IFLA_INET6_CONF, _IPV6_ADDR_GEN_MODE)
             addr_gen_none = mode == nl.ADDR_GEN_NONE
@@ -188,6 +196,7 @@ def decode_link(data: bytes, start: int, end: int) -> Link:
         rp_filter=rp_filter,
         ipv6_disabled=ipv6_disabled,
         addr_gen_none=addr_gen_none,
+        accept_ra=accept_ra,
     )
 
 
@@ -217,9 +226,11 @@ def _link_info(data: bytes, start: int, end: int) -> tuple[str, bool, int]:
     return kind, plain, cost
 
 
-def decode_address(data: bytes, start: int, end: int) -> Address:
-    """Decode the body of an RTM_NEWADDR message."""
-    _family, prefix, _flags, _scope, index = nl.IFADDR.unpack_from(data, start)
+def decode_address(data: bytes, start: int, end: int) -> Address | None:
+    """Decode the body of an RTM_NEWADDR message; None when it is neither IPv4 nor IPv6."""
+    family, prefix, _flags, _scope, index = nl.IFADDR.unpack_from(data, start)
+    if family not in _SIZES:
+        return None
     local = b""
     for kind, at, stop in attributes(data, start + nl.IFADDR.size, end):
         # IPv4 has its own address in IFA_LOCAL (IFA_ADDRESS may be a far end's); IPv6 has IFA_ADDRESS only.
@@ -229,11 +240,11 @@ def decode_address(data: bytes, start: int, end: int) -> Address:
 
 
 def decode_route(data: bytes, start: int, end: int) -> Route | None:
-    """Decode the body of an RTM_NEWROUTE message; None when it is not a unicast route of the main table."""
+    """Decode the body of an RTM_NEWROUTE message; None when it is no unicast IP route of the main table."""
     family, length, _source, _tos, table, _protocol, _scope, kind, _flags = nl.RTMSG.unpack_from(data, start)
-    if table != nl.RT_TABLE_MAIN or kind != nl.RTN_UNICAST:
+    if family not in _SIZES or table != nl.RT_TABLE_MAIN or kind != nl.RTN_UNICAST:
         return None
-    index, destination, source = 0, bytes(4 if family == nl.AF_INET else 16), ""
+    index, destination, source = 0, bytes(_SIZES[family]), ""
     for number, at, stop in attributes(data, start + nl.RTMSG.size, end):
         if number == nl.RTA_OIF:
             index = _u32(data, at)

@@ -143,18 +143,24 @@ class Connection(Stream):
                 return verdict.port_id
         return f"{self.caller.network_id} {self.caller.mac or self.caller.address}"
 
+    def admitted(self) -> bool:
+        """See `Stream`."""
+        listener = self.listener
+        if self.registered or not listener.owners:
+            return True
+        if listener.owners.get(self.whose(), 0) < listener.server.settings.connections_per_port:
+            return True
+        listener.counters.drop("too_many_connections_of_port")
+        return False
+
     def _room(self) -> bool:
         """Whether the connection may go on and wait; it is answered 503 and closed if its port has too many."""
-        if self.registered or self.state is not State.READING:
+        if self.state is not State.READING or self.admitted():
             return True
-        listener = self.listener
-        if listener.owners and listener.owners.get(self.whose(), 0) >= listener.server.settings.connections_per_port:
-            listener.counters.drop("too_many_connections_of_port")
-            if not self._served:
-                self.last(listener.server.unavailable.encode(listener.server.ending(False)))
-            self.close()
-            return False
-        return True
+        if not self._served:
+            self.last(self.listener.server.unavailable.encode(self.listener.server.ending(False)))
+        self.close()
+        return False
 
     @property
     def _begun(self) -> bool:

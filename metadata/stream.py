@@ -89,6 +89,10 @@ class Stream:
         """Who made the connection; asked once, when it has to wait."""
         return ""
 
+    def admitted(self) -> bool:
+        """Whether it may begin to wait, or has begun; asked before it registers."""
+        return True
+
     def limit_hops(self, hops: int) -> None:
         """How far the packets of this connection go from now on.
 
@@ -179,6 +183,9 @@ class Stream:
             return
         settings = self.listener.server.settings
         if sent < len(data) + len(shared):
+            if not self.admitted():
+                self.close()
+                return
             if sent < len(data):
                 self._out, self._shared = memoryview(data)[sent:], shared
             else:
@@ -213,6 +220,9 @@ class Stream:
             self._sock.send(data)
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
+            self.close()
+            return
+        if not self.admitted():
             self.close()
             return
         self.register(self.listener.server.settings.linger_seconds)

@@ -123,7 +123,9 @@ class FakeKernel:
             case DeleteService(netns, _):
                 self.touched.append(netns)
                 inner = self.namespaces[netns].device
-                self.namespaces[netns] = replace(self.namespaces[netns], device=None, addresses=frozenset())
+                self.namespaces[netns] = replace(
+                    self.namespaces[netns], device=None, addresses=frozenset(), route_source="", ipv6_route=False
+                )
                 if inner is not None:
                     self.links.pop(inner.peer, None)
             case CreateNamespace(netns, network_id):
@@ -176,8 +178,15 @@ class FakeKernel:
         device = replace(namespace.device, up=True, mtu=action.mtu, address=names.service_mac(action.network_id))
         addresses = namespace.addresses.difference(action.remove).union(action.add)
         route = action.source or namespace.route_source
+        if action.ipv6:
+            device = replace(device, ipv6_disabled=False, addr_gen_none=True, accept_ra=False)
         self.namespaces[action.netns] = replace(
-            namespace, lo_up=True, device=device, addresses=addresses, route_source=route
+            namespace,
+            lo_up=True,
+            device=device,
+            addresses=addresses,
+            route_source=route,
+            ipv6_route=action.ipv6 or namespace.ipv6_route,
         )
 
     def _new(self, name: str, kind: str, address: bytes, peer: int = 0) -> int:
@@ -206,5 +215,5 @@ class FakeKernel:
                 self._change(link.index, master=0, port_cost=0)
         for namespace in list(self.namespaces.values()):
             if namespace.device and namespace.device.kind == "veth" and namespace.device.peer == index:
-                empty = replace(namespace, device=None, addresses=frozenset(), route_source="")
+                empty = replace(namespace, device=None, addresses=frozenset(), route_source="", ipv6_route=False)
                 self.namespaces[namespace.name] = empty

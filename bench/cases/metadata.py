@@ -13,7 +13,7 @@ from bench.compile import MissingToolError
 from bench.context import Case, Context
 from bench.cores import pinned
 from bench.loads import Load
-from bench.ours import Node
+from bench.ours import LOAD_CONFIG, Node
 from bench.peers import debian, haproxy, neutron
 from bench.processes import MIB, memory
 from bench.results import OURS
@@ -127,7 +127,7 @@ def _ours(bench: Context) -> Subject:
     document, (guest,) = documents.networks(1, bench.options.seed)
     vm = Vm("client0", guest.tap, guest.mac).plug()
     segment.configure(vm, guest.cidr, ("169.254.169.254 dev eth0",))
-    node = Node(bench.directory / "nodeplane", on_stop="teardown").start(bench.cores.server)
+    node = Node(bench.directory / "nodeplane", LOAD_CONFIG, on_stop="teardown").start(bench.cores.server)
     node.apply(document)
     node.wait_ready(1)
 

@@ -87,7 +87,7 @@ def test_sockets_come_back_where_they_belong(
     found = second.take(BLUE, (inode, index), device)
     if taken:
         assert found is not None
-        assert found.metadata.getsockname() == ("169.254.169.254", 80)
+        assert found.metadata[0].getsockname() == ("169.254.169.254", 80)
         assert found.dhcp.family == socket.AF_PACKET
         found.close()
         assert second.leftovers() == []

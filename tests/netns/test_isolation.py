@@ -15,6 +15,7 @@ import pytest
 from dataplane import names
 from dataplane.kernel import Kernel
 from dataplane.model import NetworkId
+from dataplane.plan import SERVICE_ADDRESSES
 from fastpath.framing import udp4_frame
 from scripts import lab
 from tests.netns.conftest import ADDRESS, BLUE, MAC, addresses, inside
@@ -125,7 +126,8 @@ async def test_a_routers_advertisement_gives_the_host_nothing(
     wire.send(frame)
     assert not arp_answers(wire, HOST)
     for name, netns in ((bridge, ""), (names.veth(BLUE), ""), ("svc0", names.namespace(BLUE))):
-        assert [each for each in addresses(name, netns) if ":" in each] == []
+        mine = [each for each in SERVICE_ADDRESSES if ":" in each] if netns else []
+        assert sorted(each for each in addresses(name, netns) if ":" in each) == sorted(mine)
     # The same frame on a bridge with IPv6 is taken: the frame is right, and the setting is what keeps it out.
     lab.run("sysctl", "-qw", f"net.ipv6.conf.{bridge}.disable_ipv6=0")
     wire.send(frame)

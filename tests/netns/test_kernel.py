@@ -13,7 +13,7 @@ from dataplane.kernel import Kernel, Place
 from dataplane.links import LinkEvent
 from dataplane.model import Adopt, NetworkId
 from dataplane.packets import NetworkSockets
-from dataplane.plan import PLUGGED_COST, DesiredNetwork, Plan, plan, serving_on, waiting_for
+from dataplane.plan import PLUGGED_COST, SERVICE_ADDRESSES, DesiredNetwork, Plan, plan, serving_on, waiting_for
 from scripts import lab
 from tests.netns.conftest import (
     BLUE,
@@ -51,17 +51,22 @@ async def test_two_networks_look_to_ip_as_designed(kernel: Kernel) -> None:
         inner = device("svc0", netns)
         assert (inner["address"], inner["mtu"]) == (names.service_mac(network_id).hex(":"), 1450)
         assert inner["operstate"] == "UP"
-        assert addresses("svc0", netns) == ["169.254.169.254/32"]
+        assert sorted(addresses("svc0", netns)) == sorted(SERVICE_ADDRESSES)
+        flags = {each["local"]: each for each in inner["addr_info"]}
+        assert not any("tentative" in each for each in flags.values())
         assert device("lo", netns)["ifalias"] == f"nodeplane:{network_id}"
+        assert [each["dev"] for each in ip("-6", "route", "show", "default", netns=netns)] == ["svc0"]
         (route,) = ip("route", netns=netns)
         assert (route["dst"], route["dev"], route["prefsrc"]) == ("default", "svc0", "169.254.169.254")
 
 
-async def test_a_service_namespace_forwards_nothing_and_has_no_ipv6(kernel: Kernel) -> None:
+async def test_a_service_namespace_forwards_nothing_and_takes_nothing_from_guests(kernel: Kernel) -> None:
     await settle(kernel, TENANTS)
     for network_id in TENANTS:
         settings = {"ipv4/conf/svc0/forwarding": "0", "ipv4/conf/svc0/accept_redirects": "0",
-                    "ipv4/conf/all/accept_redirects": "0", "ipv6/conf/svc0/disable_ipv6": "1"}  # fmt: skip
+                    "ipv4/conf/all/accept_redirects": "0", "ipv6/conf/svc0/accept_ra": "0",
+                    "ipv6/conf/svc0/accept_redirects": "0", "ipv6/conf/svc0/forwarding": "0",
+                    "ipv6/conf/svc0/autoconf": "0", "ipv6/conf/svc0/disable_ipv6": "0"}  # fmt: skip
         for path, value in settings.items():
             shown = lab.run("cat", f"/proc/sys/net/{path}", netns=names.namespace(network_id)).stdout
             assert shown.strip() == value, path
@@ -284,7 +289,7 @@ async def test_an_adopted_namespace_is_served_and_not_touched(kernel: Kernel) ->
         state = (await kernel.observe(adopting))[BLUE]
         assert state.adopted is not None
         assert state.adopted.device is not None
-        assert state.adopted.addresses == {"10.0.0.2/24"}
+        assert {each for each in state.adopted.addresses if ":" not in each} == {"10.0.0.2/24"}
         assert state.adopted.device.address.hex(":") == device("tap9", "qdhcp-blue")["address"]
         assert waiting_for(state, adopting[BLUE]) == ()
         assert serving_on(state, adopting[BLUE]) == (state.adopted.inode, state.adopted.device.index)

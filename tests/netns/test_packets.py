@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from dataplane import names, packets
 from dataplane.kernel import Kernel
-from dataplane.model import NetworkId
+from dataplane.model import METADATA_IPV4, NetworkId
 from dataplane.packets import NetworkSockets
 from fastpath.checksum import internet_checksum
 from fastpath.framing import parse_udp4, udp4_frame
@@ -85,8 +85,8 @@ async def test_the_saved_syn_gives_the_clients_mac(
         with client:
             client.settimeout(5)
             client.connect(("169.254.169.254", 80))
-            assert readable(sockets[each].metadata)
-            accepted, (address, _) = sockets[each].metadata.accept()
+            assert readable(sockets[each].metadata[0])
+            accepted, (address, _) = sockets[each].metadata[0].accept()
             with accepted:
                 saved = accepted.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, 256)
                 assert address == ADDRESS
@@ -97,7 +97,7 @@ async def test_the_saved_syn_gives_the_clients_mac(
                 assert accepted.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, 256) == b""
     other = GREEN
     with pytest.raises(BlockingIOError):
-        sockets[other].metadata.accept()
+        sockets[other].metadata[0].accept()
 
 
 async def test_dhcp_frames_are_heard_by_broadcast_and_unicast_to_any_address(
@@ -250,7 +250,7 @@ async def test_a_server_that_is_there_already_keeps_its_port(
     def opener() -> tuple[socket.socket | None, int]:
         second = packets.open_dhcp_guard("svc0")
         with pytest.raises(OSError, match="in use") as error:
-            packets.open_metadata_listener("svc0")
+            packets.open_metadata_listener("svc0", METADATA_IPV4)
         return second, error.value.errno or 0
 
     assert sockets[BLUE].guard is not None

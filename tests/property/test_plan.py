@@ -78,7 +78,7 @@ def check(kernel: FakeKernel, desired: Desired) -> None:
         assert namespace.device is not None
         assert (veth.master, veth.mtu, veth.up, veth.peer) == (bridge.index, wanted.mtu, True, namespace.device.index)
         assert (namespace.device.peer, namespace.device.mtu) == (veth.index, wanted.mtu)
-        assert namespace.addresses == set(wanted.addresses)
+        assert namespace.addresses == set(wanted.service_addresses)
         for tap in TAPS:
             link = kernel.find(tap)
             if link is not None:

@@ -18,7 +18,9 @@ def lay(tenant: str) -> None:
     lab.run("ip", "link", "add", f"q-{tenant}", "master", f"br-{tenant}", "type", "veth",
             "peer", "name", "tap0", "netns", name)  # fmt: skip
     for argv in (("link", "set", "tap0", "up"), ("address", "add", "10.0.0.2/24", "dev", "tap0"),
-                 ("address", "add", "169.254.169.254/32", "dev", "tap0")):  # fmt: skip
+                 ("address", "add", "169.254.169.254/32", "dev", "tap0"),
+                 ("address", "add", "fe80::a9fe:a9fe/64", "dev", "tap0", "nodad"),
+                 ("address", "add", "fd00:ec2::254/128", "dev", "tap0", "nodad")):  # fmt: skip
         lab.run("ip", *argv, netns=name)
     lab.run("ip", "link", "set", f"q-{tenant}", "up")
 
@@ -62,6 +64,12 @@ def test_adopted_namespaces_are_served_and_untouched(daemon: lab.Daemon, spaces:
         vm = lab.Vm(f"vm-{tenant}", f"tap-{tenant}", "02:00:00:00:00:05")
         assert vm.dhcp(tmp_path).address == "10.0.0.5"
         assert vm.get("/latest/meta-data/hostname").body == f"{tenant}-vm.novalocal"
+        # The client of DHCP took all addresses away, also this kind.
+        vm.run("ip", "address", "add", "fe80::1:2:3:4/64", "dev", "eth0", "nodad")
+        vm.run("ip", "-6", "route", "add", "fd00:ec2::254", "dev", "eth0")
+        for base in ("http://[fe80::a9fe:a9fe%25eth0]", "http://[fd00:ec2::254]"):
+            done = vm.run("curl", "-gsS", f"{base}/latest/meta-data/hostname")
+            assert done.stdout == f"{tenant}-vm.novalocal"
     assert {name: look(name) for name in spaces} == before
     daemon.clear()
     assert {name: look(name) for name in spaces} == before

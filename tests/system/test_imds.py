@@ -143,7 +143,7 @@ def test_a_token_goes_no_further_than_the_hop_limit(
     daemon.apply(document)
     assert container.get(HOSTNAME).body == "blue-vm.novalocal"
     assert container.get("/latest/api/token", "-X", "PUT", "-H", TTL, seconds=2).status == status
-    # A kept connection goes back to ordinary packets after the token.
+    # The guest itself goes on, on the same connection.
     vm = required["blue"]
     both = vm.run("curl", "-sS", "-X", "PUT", "-H", TTL, f"{lab.METADATA_URL}/latest/api/token", "--next",
                   "-sS", f"{lab.METADATA_URL}{HOSTNAME}").stdout  # fmt: skip

@@ -52,6 +52,7 @@ defaults
 
 listen listener
     bind 169.254.169.254:80
+    bind fe80::a9fe:a9fe:80 interface tap0
     server metadata {socket}
     {headers}
 """
@@ -89,7 +90,8 @@ def vms() -> Iterator[dict[str, lab.Vm]]:
             stack.callback(lab.run, "ip", "link", "del", outer, check=False)
             for argv in (("link", "set", "lo", "up"), ("link", "set", "tap0", "up"),
                          ("address", "add", "10.0.0.2/24", "dev", "tap0"),
-                         ("address", "add", "169.254.169.254/32", "dev", "tap0")):  # fmt: skip
+                         ("address", "add", "169.254.169.254/32", "dev", "tap0"),
+                         ("address", "add", "fe80::a9fe:a9fe/64", "dev", "tap0", "nodad")):  # fmt: skip
                 lab.run("ip", *argv, netns=space)
             vm = made[tenant] = lab.Vm(f"vm-{tenant}", f"tap-{tenant}", MAC).plug()
             stack.callback(vm.unplug)
@@ -160,6 +162,23 @@ def test_every_tenant_gets_its_own(
     assert not [line for line in lab.run("ip", "netns").stdout.splitlines() if line.startswith("np-")]
     assert "npb" not in lab.run("ip", "-brief", "link").stdout
     assert daemon.status()["networks"] == []
+
+
+def test_link_local_guests_are_the_macs_of_their_addresses(
+    daemon: lab.Daemon, vms: dict[str, lab.Vm], proxies: Callable[[str], None]
+) -> None:
+    """As with Neutron's agent: haproxy passes on no more than the address."""
+    proxies("neutron")
+    daemon.apply(lab.documents(*TENANTS))
+    url = f"http://[fe80::a9fe:a9fe%25eth0]{NAME}"
+    for tenant, vm in vms.items():
+        lab.wait_until(lambda: "tentative" not in vm.run("ip", "-6", "address").stdout, "an address")  # noqa: B023
+        assert vm.run("curl", "-gsS", "--max-time", "15", url).stdout == f"{tenant}-vm.novalocal"
+    blue = vms["blue"]
+    blue.run("ip", "-6", "address", "flush", "dev", "eth0")
+    blue.run("ip", "address", "add", "fe80::1234/64", "dev", "eth0", "nodad")
+    done = blue.run("curl", "-gsS", "-w", "%{http_code}", "-o", "/dev/null", url)
+    assert done.stdout == "503"
 
 
 SPOOFS = (

@@ -81,10 +81,12 @@ def backend(verdict: Verdict) -> object:
 @pytest.mark.parametrize(
     ("of_network", "of_node", "kind"),
     [
-        (None, "own", OwnBackend), (None, "nova", NovaBackend),
-        ("own", "nova", OwnBackend), ("nova", "own", NovaBackend),
+        (None, "own", OwnBackend),
+        (None, "nova", NovaBackend),
+        ("own", "nova", OwnBackend),
+        ("nova", "own", NovaBackend),
     ],
-)  # fmt: skip
+)
 def test_the_network_says_it_before_the_node(of_network: Any, of_node: Any, kind: type) -> None:
     network = msgspec.structs.replace(NETWORK, metadata_backend=of_network)
     found, _ = callers(network, PORT, INSTANCE, backends=Backends(nova=nova(), default=of_node))

@@ -59,7 +59,8 @@ def test_two_networks_from_nothing(kernel: FakeKernel) -> None:
         kinds = [type(action).__name__ for action in first.actions[network_id]]
         assert kinds == ["CreateNamespace", "EnsureBridge", "EnsureVeth", "SetService"]
         namespace = kernel.namespaces[names.namespace(network_id)]
-        assert namespace.addresses == {"169.254.169.254/32"}
+        assert namespace.addresses == {"169.254.169.254/32", "fe80::a9fe:a9fe/128", "fd00:ec2::254/128"}
+        assert namespace.ipv6_route
         assert namespace.route_source == "169.254.169.254"
     assert plan({}, TENANTS).actions == first.actions
 
@@ -217,7 +218,14 @@ def test_a_veth_gets_its_settings_back_in_place(kernel: FakeKernel, damage: dict
 
 
 @pytest.mark.parametrize(
-    "damage", [{"addresses": frozenset()}, {"addresses": frozenset({"10.0.0.2/24"})}, {"route_source": ""}]
+    "damage",
+    [
+        {"addresses": frozenset()},
+        {"addresses": frozenset({"10.0.0.2/24"})},
+        {"addresses": frozenset({"169.254.169.254/32", "fe80::5/64"})},
+        {"route_source": ""},
+        {"ipv6_route": False},
+    ],
 )
 def test_the_service_gets_its_address_and_route_back(kernel: FakeKernel, damage: dict[str, Any]) -> None:
     settle(kernel, TENANTS)

@@ -95,8 +95,10 @@ class Lab:
         self.where[network] = sock.getsockname()
         self.server.attach(network, sock)
 
-    async def guest(self, address: str = "127.0.0.5", network: str = "blue", receive: int = 0) -> Guest:
-        """Connect from an address; `receive` limits the client's receive buffer, in bytes."""
+    async def guest(
+        self, address: str = "127.0.0.5", network: str = "blue", receive: int = 0, say: bytes = b""
+    ) -> Guest:
+        """Connect from an address; `receive` limits the client's receive buffer, in bytes; `say` is sent at once."""
         sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         try:
             if receive:
@@ -107,6 +109,8 @@ class Lab:
         except OSError:
             sock.close()
             raise
+        if say:
+            sock.send(say)
         guest = Guest(*await asyncio.open_connection(sock=sock, limit=1 << 17))
         self._guests.append(guest)
         return guest

@@ -139,6 +139,32 @@ def test_a_port_that_holds_connections_has_no_more_and_others_are_served(run: Ru
     run(test())
 
 
+def test_those_who_do_not_read_and_those_who_are_refused_count_as_well(run: Run) -> None:
+    large = msgspec.structs.replace(FULL, user_data=bytes(8_000_000))
+
+    async def test() -> None:
+        async with lab(msgspec.structs.replace(QUICK, connections_per_port=2, linger_seconds=60.0)) as it:
+            it.ports.know("blue", A, large)
+            listener = it.server.listeners["blue"]
+            slow = await it.guest(receive=4096)
+            await slow.send(b"GET /latest/user-data HTTP/1.1\r\n\r\n")
+            await until(lambda: listener.connections == 1)
+            bad = await it.guest()
+            await bad.send(b"nonsense\r\n\r\n")
+            assert (await bad.answer())[0] == 400
+            assert listener.connections == 2
+            for request, status in ((b"nonsense\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 200)):
+                late = await it.guest(say=request)
+                assert (await late.answer())[0] in (status, 503)
+                assert await late.rest() in (b"", b"<reset>")
+            cut = await it.guest(receive=4096, say=b"GET /latest/user-data HTTP/1.1\r\nConnection: close\r\n\r\n")
+            assert len(await cut.rest()) < 8_000_000
+            assert listener.connections == 2
+            assert it.server.totals().dropped["too_many_connections_of_port"] >= 2
+
+    run(test())
+
+
 def test_unknown_callers_have_a_limit_each(run: Run) -> None:
     async def test() -> None:
         async with lab(msgspec.structs.replace(QUICK, connections_per_port=2)) as it:
