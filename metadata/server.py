@@ -84,8 +84,13 @@ class Listener:
         return self.server.settings.connections_per_network
 
     def may_hold(self, caller: Caller) -> bool:
-        """Whether one more request may wait for its caller to become known."""
-        return len(self.held) < self.server.settings.held_per_network
+        """Whether one more request may wait for its caller to become known.
+
+        One MAC (or address without one) gets at most half of the room: it leaves the rest to its neighbours.
+        """
+        limit = self.server.settings.held_per_network
+        own = sum(_source(other.caller) == _source(caller) for other in self.held)
+        return len(self.held) < limit and own < max(1, limit // 2)
 
     def begin(self, sock: socket.socket, peer: Any) -> None:
         """Serve an accepted connection; `peer` is the address that came with it."""
@@ -321,3 +326,7 @@ def _limiter(settings: Settings) -> Limiter | None:
 
 def _unavailable(settings: Settings) -> Response:
     return error(503, headers=(("Retry-After", str(settings.retry_after)),))
+
+
+def _source(caller: Caller) -> str:
+    return caller.mac or caller.address

@@ -279,23 +279,6 @@ def test_connections_are_bounded_per_network(run: Run) -> None:
     run(test())
 
 
-def test_one_guest_leaves_connections_to_its_neighbours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metadata.connection._source_mac", lambda sock: sock.getpeername()[0])
-
-    async def test() -> None:
-        async with lab(Settings(connections_per_network=4, connections_per_port=2)) as it:
-            it.ports.know("blue", A, FULL)
-            it.ports.know("blue", B, FULL)
-            for status in (200, 200, 503):
-                guest = await it.guest()
-                assert (await guest.ask("/"))[0] == status
-            assert (await (await it.guest(B)).ask("/"))[0] == 200
-            it.server.detach("blue")
-            assert it.server.retired.dropped == {"too_many_connections": 1}
-
-    run(test())
-
-
 def test_one_guest_leaves_held_requests_to_its_neighbours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metadata.connection._source_mac", lambda sock: sock.getpeername()[0])
 
