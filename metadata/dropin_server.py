@@ -51,7 +51,8 @@ class DropinConnection(Connection):
         """See `Stream`: nobody's; the proxy limits the connections of its guests."""
         return PROXIED
 
-    def _room(self) -> bool:
+    def admitted(self) -> bool:
+        """See `Stream`."""
         return True
 
     def _refuse(self, reason: str) -> None:

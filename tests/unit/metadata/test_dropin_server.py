@@ -44,8 +44,12 @@ class Proxies:
         self.listener = dropin_server.attach(it.server, sock, lambda _: self.allowed)
         self._open: list[Guest] = []
 
-    async def connect(self) -> Guest:
-        self._open.append(Guest(*await asyncio.open_unix_connection(str(self.path))))
+    async def connect(self, say: bytes = b"") -> Guest:
+        """Connect; `say` is there when the connection is accepted."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(self.path))
+        sock.send(say)
+        self._open.append(Guest(*await asyncio.open_unix_connection(sock=sock)))
         return self._open[-1]
 
     async def close(self) -> None:
@@ -180,6 +184,24 @@ def test_one_network_does_not_take_anothers_room_to_wait(run: Run, path: Path) -
             it.lab.ports.know("white", "10.0.0.5", named("white"))
             it.lab.server.recheck("white")
             assert (await other)[2] == b"white"
+
+    run(body())
+
+
+def test_the_limit_of_a_ports_connections_is_the_proxys(run: Run, path: Path) -> None:
+    """Those that wait are of any networks, so they say nothing of the guest whose answer is too large for one write."""
+
+    async def body() -> None:
+        async with proxies(path, msgspec.structs.replace(SETTINGS, connections_per_port=1)) as it:
+            large = b"x" * (4 << 20)
+            it.lab.ports.know("blue", "10.0.0.5", msgspec.structs.replace(BARE, user_data=large))
+            held = await it.connect()
+            await held.send("\r\n".join((f"GET {NAME} HTTP/1.1", *of("red"), "", "")).encode())
+            await until(lambda: it.listener.held)
+            say = "\r\n".join(("GET /latest/user-data HTTP/1.1", *of("blue"), "", "")).encode()
+            status, _, text = await (await it.connect(say)).answer()
+            assert (status, text == large) == (200, True)
+            assert it.lab.server.totals().dropped == {}
 
     run(body())
 
