@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from dataplane.model import NetworkId
 from dataplane.netns import DIRECTORY
-from dataplane.packets import NetworkSockets
+from dataplane.packets import NetworkSockets, metadata_addresses
 from dataplane.sdnotify import Notifier
 
 FIRST_DESCRIPTOR = 3
@@ -111,6 +111,10 @@ def _inherited(environment: MutableMapping[str, str]) -> dict[str, list[socket.s
 
 
 def _complete(kept: Iterable[socket.socket]) -> NetworkSockets | None:
+    """The sockets of a network, with a listener on each address, or None.
+
+    An earlier release had fewer, a manager whose store is full keeps what fits, and one that was told twice has more.
+    """
     metadata: list[socket.socket] = []
     dhcp = guard = None
     for sock in kept:
@@ -120,7 +124,10 @@ def _complete(kept: Iterable[socket.socket]) -> NetworkSockets | None:
             metadata.append(sock)
         else:
             guard = sock
-    return NetworkSockets(tuple(metadata), dhcp, guard) if metadata and dhcp is not None else None
+    listening = sorted(sock.getsockname()[0].partition("%")[0] for sock in metadata)
+    if dhcp is None or listening != sorted(metadata_addresses()):
+        return None
+    return NetworkSockets(tuple(metadata), dhcp, guard)
 
 
 def _are_on(sockets: NetworkSockets, serving_on: tuple[int, int], device: str) -> bool:

@@ -112,13 +112,15 @@ def has_ipv6() -> bool:
     return os.path.exists("/proc/net/if_inet6")
 
 
+def metadata_addresses() -> tuple[str, ...]:
+    """The addresses that a network has a metadata listener on."""
+    return (METADATA_IPV4, METADATA_IPV6_LINK, METADATA_IPV6) if has_ipv6() else (METADATA_IPV4,)
+
+
 def open_sockets(device: str) -> NetworkSockets:
     """Open all sockets of a network on a device of the current namespace. Raises OSError, and then leaves none open."""
     with ExitStack() as stack:
-        metadata = [stack.enter_context(open_metadata_listener(device, METADATA_IPV4))]
-        if has_ipv6():
-            for address in (METADATA_IPV6_LINK, METADATA_IPV6):
-                metadata.append(stack.enter_context(open_metadata_listener(device, address)))
+        metadata = [stack.enter_context(open_metadata_listener(device, address)) for address in metadata_addresses()]
         dhcp = stack.enter_context(open_dhcp_socket(device))
         guard = open_dhcp_guard(device)
         stack.pop_all()

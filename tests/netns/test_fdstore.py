@@ -102,6 +102,26 @@ def test_sockets_come_back_where_they_belong(
     lab.wait_until(lambda: not keeper.kept, "dropped")
 
 
+@pytest.mark.skipif(not packets.has_ipv6(), reason="there is one listener only")
+def test_a_part_of_the_listeners_is_not_taken(
+    process: Process, keeper: lab.Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier release had one, and a manager whose store is full keeps what fits."""
+    sockets = packets.open_sockets("lo")
+    first = process.first(keeper)
+    first.put(BLUE, packets.NetworkSockets(sockets.metadata[:1], sockets.dhcp, sockets.guard))
+    first.finish()
+    lab.wait_until(lambda: keeper.kept, "kept")
+    sockets.close()
+    second = next_process(process, keeper, monkeypatch)
+    assert second.take(BLUE, (HERE, 1), "lo") is None
+    left = second.leftovers()
+    assert left
+    for sock in left:
+        sock.close()
+    second.finish()
+
+
 def test_a_device_of_the_same_name_is_another_one(
     process: Process, keeper: lab.Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
