@@ -18,16 +18,18 @@ ROUTER_INTERFACES = frozenset((
 def identify_forwarded(caller: Forwarded, index: PortIndex[Port], desired: Desired) -> Match[Port] | Unknown | Refused:
     """The one port that the caller's network or router and its address belong to.
 
-    Of a routed caller every network with an interface of the router counts. Two networks may have the same range, as
-    long as only one of its subnets is routed: nobody can say then who calls, and nobody is answered.
+    Of a routed caller every subnet with an interface of the router counts; another subnet of such a network may have
+    the same range as one that is routed. Where two ports fit nobody can say who calls, and nobody is answered.
     """
     if not caller.router_id:
         return identify(caller, index, by_address=caller.mac is None)
     found: Match[Port] | Unknown | Refused = NO_PORT
-    for network_id in _networks(caller.router_id, desired):
+    for network_id, subnets in _routed(caller.router_id, desired).items():
         routed = Caller(network_id, caller.mac, caller.address)
         match = identify(routed, index, by_address=caller.mac is None)
         if isinstance(match, Match):
+            if caller.mac is None and not _has(match.port, caller.address, subnets):
+                continue
             if isinstance(found, Match):
                 return SEVERAL_PORTS
             found = match
@@ -36,6 +38,14 @@ def identify_forwarded(caller: Forwarded, index: PortIndex[Port], desired: Desir
     return found
 
 
-def _networks(router_id: str, desired: Desired) -> list[NetworkId]:
-    ports = desired.ports_of_instance(router_id)
-    return list(dict.fromkeys(port.network_id for port in ports if port.device_owner in ROUTER_INTERFACES))
+def _routed(router_id: str, desired: Desired) -> dict[NetworkId, set[str]]:
+    """The subnets that the router has an interface in, by network."""
+    found: dict[NetworkId, set[str]] = {}
+    for port in desired.ports_of_instance(router_id):
+        if port.device_owner in ROUTER_INTERFACES:
+            found.setdefault(port.network_id, set()).update(fixed.subnet_id for fixed in port.fixed_ips)
+    return found
+
+
+def _has(port: Port, address: str, subnets: set[str]) -> bool:
+    return any(fixed.ip_address == address and fixed.subnet_id in subnets for fixed in port.fixed_ips)

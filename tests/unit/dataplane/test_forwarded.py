@@ -12,7 +12,7 @@ from dataplane.desired import Desired
 from dataplane.metadata_view import Defaults
 from metadata.dropin import Forwarded, link_local_mac
 from metadata.identity import NO_INSTANCE, NO_PORT, SEVERAL_PORTS, Known, Verdict
-from tests.unit.dataplane.states import UUID, document, instance, network, port
+from tests.unit.dataplane.states import UUID, document, instance, network, port, subnet
 
 ROUTER = "network:router_interface"
 
@@ -25,8 +25,14 @@ def interface(key: str, network_id: str, owner: str = ROUTER, router: str = "r1"
     return port(key, number, network_id, device_id=router, device_owner=owner)
 
 
-def asked(ports: list[dict[str, Any]], address: str, network_id: str = "", router: str = "") -> Verdict:
-    networks = [network("blue"), network("green"), network("red")]
+def asked(
+    ports: list[dict[str, Any]],
+    address: str,
+    network_id: str = "",
+    router: str = "",
+    networks: list[dict[str, Any]] | None = None,
+) -> Verdict:
+    networks = networks or [network("blue"), network("green"), network("red")]
     state = documents.decode(document(networks, ports, [instance(1), instance(2)]))
     callers = Callers(Desired.of(state), Defaults(domain=""))
     return callers.lookup(Forwarded(network_id, link_local_mac(address), address, router))
@@ -89,3 +95,14 @@ def test_networks_without_an_interface_of_the_router_do_not_count() -> None:
 def test_an_address_in_two_networks_of_the_router_is_nobodys() -> None:
     ports = [guest("b", "blue", 5, 1), guest("g", "green", 5, 2), interface("i", "blue"), interface("j", "green")]
     assert asked(ports, "10.0.0.5", router="r1") is SEVERAL_PORTS
+
+
+def test_addresses_of_subnets_without_an_interface_of_the_router_do_not_count() -> None:
+    """Green has the same range as blue, but the router only has green's other subnet."""
+    green = network("green", subnet("green-subnet"), subnet("green-other", "10.0.1.0/24"))
+    fixed = [{"subnet_id": "green-other", "ip_address": "10.0.1.1"}]
+    j = {**interface("j", "green"), "fixed_ips": fixed}
+    g, b = guest("g", "green", 5, 2), guest("b", "blue", 5, 1)
+    i = interface("i", "blue")
+    assert asked([g, i, j], "10.0.0.5", router="r1", networks=[network("blue"), green]) is NO_PORT
+    assert of(asked([g, b, i, j], "10.0.0.5", router="r1", networks=[network("blue"), green])) == "b"
