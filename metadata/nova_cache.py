@@ -16,7 +16,7 @@ Key = tuple[str, str]
 SHELF_ENTRIES = 64
 """Documents of one port; cloud-init's crawl of both trees takes 28."""
 _OVERHEAD = 512
-"""Bytes that an entry takes beside its body."""
+"""Bytes that an entry takes beside its body and its key, which a guest can make long."""
 
 
 class Entry:
@@ -24,11 +24,11 @@ class Entry:
 
     __slots__ = ("fetched", "response", "size")
 
-    def __init__(self, response: Response, fetched: float) -> None:
+    def __init__(self, key: Key, response: Response, fetched: float) -> None:
         self.response = response
         self.fetched = fetched
         """When it was asked for, so that its age never begins after what it shows."""
-        self.size = len(response.body) + _OVERHEAD
+        self.size = len(response.body) + len(key[0]) + len(key[1]) + _OVERHEAD
 
 
 class Shelf:
@@ -55,7 +55,7 @@ class Shelf:
     def put(self, key: Key, response: Response, fetched: float) -> None:
         """Keep a document in place of an earlier one; one that is too large for a port's share is not kept."""
         self.drop(key)
-        entry = Entry(response, fetched)
+        entry = Entry(key, response, fetched)
         if entry.size > self._library.share:
             return
         while self._entries and (len(self._entries) >= SHELF_ENTRIES or self.size + entry.size > self._library.share):

@@ -30,6 +30,13 @@ def test_put_get_drop_clear() -> None:
     assert library.size == len(library) == len(shelf) == 0
 
 
+def test_what_the_guest_wrote_counts_as_well() -> None:
+    library = Library(1 << 20)
+    shelf = Shelf(library)
+    shelf.put(("/" + "a" * 1999, "b" * 3000), response(), 0.0)
+    assert library.size >= 5000
+
+
 def test_a_port_has_a_bounded_share() -> None:
     library = Library(1 << 20)
     shelf = Shelf(library)
