@@ -47,8 +47,12 @@ class Proxies:
     async def connect(self, say: bytes = b"") -> Guest:
         """Connect; `say` is there when the connection is accepted."""
         sock = socket.socket(socket.AF_UNIX)
-        sock.connect(str(self.path))
-        sock.send(say)
+        try:
+            sock.connect(str(self.path))
+            sock.send(say)
+        except OSError:
+            sock.close()
+            raise
         self._open.append(Guest(*await asyncio.open_unix_connection(sock=sock)))
         return self._open[-1]
 
