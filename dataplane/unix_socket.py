@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -36,7 +37,7 @@ class UnixListener:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             listener.bind(temporary)
-            os.chmod(temporary, mode)
+            _permit(temporary, mode)
             listener.listen(backlog)
             os.rename(temporary, path)
         except OSError as error:
@@ -51,6 +52,20 @@ class UnixListener:
         if self.inode is not None and _inode(self.path) == self.inode:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
+
+
+def _permit(path: str, mode: int) -> None:
+    """Set the permissions of a socket at `path`, and of nothing that somebody put in its place. Raises OSError.
+
+    The folder may be another user's, as that of Neutron's agents is: a plain chmod would follow a link of theirs.
+    """
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+        os.chmod(f"/proc/self/fd/{descriptor}", mode)
+    finally:
+        os.close(descriptor)
 
 
 def _answers(path: str, key: str) -> bool:

@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,3 +60,21 @@ def test_a_place_that_does_not_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ListenError, match="cannot open the socket"):
         opened(tmp_path / "file" / "s")
+
+
+def test_permissions_are_given_to_the_socket_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent's socket is in a folder of its user, who may put something else in the socket's place at any moment."""
+    victim = tmp_path / "victim"
+    victim.touch(0o600)
+
+    class Replaced(socket.socket):
+        def bind(self, address: Any) -> None:
+            super().bind(address)
+            os.unlink(address)
+            os.symlink(victim, address)
+
+    monkeypatch.setattr("dataplane.unix_socket.socket.socket", Replaced)
+    with pytest.raises(ListenError):
+        UnixListener.open(str(tmp_path / "s"), 0o666, "the socket", "key", 1)
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [victim]
