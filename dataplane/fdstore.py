@@ -35,6 +35,8 @@ class FdStore:
         """Take LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES out of `environment`, and the descriptors they name."""
         self._notifier = notifier
         self._kept = _inherited(environment)
+        self._forgotten: set[str] = set()
+        """Names of `_kept` that the manager was told to forget; what it keeps under one now is newer."""
         # One thread, so that what is said of a network arrives in order; the manager may be slow to listen.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fdstore")
 
@@ -64,6 +66,8 @@ class FdStore:
     def put(self, network_id: NetworkId, sockets: NetworkSockets) -> None:
         """Have the sockets kept; the caller goes on using and closes its own descriptors."""
         if self._notifier.active:
+            if PREFIX + network_id in self._kept:
+                self.drop(network_id)  # before: what has one name is forgotten together
             descriptors = [os.dup(sock.fileno()) for sock in sockets.all()]
             self._thread.submit(self._put, PREFIX + network_id, descriptors)
 
@@ -71,14 +75,17 @@ class FdStore:
         """Have the sockets of a network kept no longer."""
         if self._notifier.active:
             self._thread.submit(self._notifier.forget, PREFIX + network_id)
+            if PREFIX + network_id in self._kept:
+                self._forgotten.add(PREFIX + network_id)
 
     def leftovers(self) -> list[socket.socket]:
         """What was kept and nobody took: no longer kept, and the caller's to close."""
         left = [sock for kept in self._kept.values() for sock in kept]
         if self._notifier.active:
-            for name in self._kept:
+            for name in self._kept.keys() - self._forgotten:
                 self._thread.submit(self._notifier.forget, name)
         self._kept.clear()
+        self._forgotten.clear()
         return left
 
     def finish(self) -> None:

@@ -120,6 +120,32 @@ def test_a_part_of_the_listeners_is_not_taken(
     for sock in left:
         sock.close()
     second.finish()
+    lab.wait_until(lambda: not keeper.kept, "forgotten")
+
+
+def test_what_is_put_in_the_place_of_others_stays(
+    process: Process, keeper: lab.Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manager forgets all that has one name, so it is told before it gets the new ones."""
+    lab.run("ip", "link", "add", "kept0", "type", "bridge")
+    sockets = packets.open_sockets("kept0")
+    first = process.first(keeper)
+    first.put(BLUE, sockets)
+    first.finish()
+    lab.wait_until(lambda: keeper.kept, "kept")
+    sockets.close()
+    lab.run("ip", "link", "del", "kept0")
+    second = next_process(process, keeper, monkeypatch)
+    assert second.take(BLUE, (HERE, 1), "lo") is None
+    opened = packets.open_sockets("lo")
+    second.put(BLUE, opened)
+    for left in second.leftovers():
+        left.close()
+    second.put(GREEN, opened)  # behind it
+    second.finish()
+    lab.wait_until(lambda: "np-green" in keeper.kept, "told")
+    assert len(keeper.kept.get("np-blue", ())) == len(opened.all())
+    opened.close()
 
 
 def test_a_device_of_the_same_name_is_another_one(
