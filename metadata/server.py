@@ -279,7 +279,7 @@ class MetadataServer:
     def _renew(self) -> None:
         """Once a second: the Date header, and how much of what guests do is logged."""
         now = time.time()
-        if now < self._second_ends:
+        if -1.0 <= now - self._second_ends < 0:  # below: the clock was set back
             return
         self._second_ends = float(int(now) + 1)
         date = formatdate(now, usegmt=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import socket
 
 import msgspec
+import pytest
 
 from metadata.backend import OwnBackend
 from metadata.identity import Known
 from metadata.limits import Window
+from metadata.server import MetadataServer
 from metadata.settings import Settings
 from metadata.tree import InstanceTree
 from tests.unit.metadata.conftest import Run
-from tests.unit.metadata.lab import Guest, Lab, lab, until
+from tests.unit.metadata.lab import Guest, Lab, Ports, lab, until
 from tests.unit.metadata.sample import BARE, FULL
 
 QUICK = Settings(defer_accept_seconds=0, sweep_seconds=0.01, hold_seconds=5.0)
@@ -200,3 +202,19 @@ def test_socket_family_is_no_second_limit(run: Run) -> None:
             assert answers == [200, 200, 200, 429, 429]
 
     run(test())
+
+
+def test_a_clock_that_is_set_back_does_not_silence_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 2e9
+    monkeypatch.setattr("metadata.server.time.time", lambda: now)
+    server = MetadataServer(Ports())
+    for _ in range(100):
+        server.note("metadata.refused_caller", network="blue", reason="spoofed")
+    later = server.ending(False)
+    caplog.clear()
+    now -= 3600
+    server.note("metadata.refused_caller", network="blue", reason="spoofed")
+    assert [record.msg for record in caplog.records] == ["metadata.refused_caller"]
+    assert server.ending(False) != later
