@@ -12,6 +12,10 @@ environment_stamp() {
 
 # need_environment: make or renew .venv if the stamp differs.
 need_environment() {
+    # Many processes are going to be started: their modules are compiled once, also where the caller's settings forbid it.
+    unset PYTHONDONTWRITEBYTECODE
+    PYTHONPYCACHEPREFIX=$PWD/.cache/bytecode
+    export PYTHONPYCACHEPREFIX
     stamp=$(environment_stamp)
     [ "$(cat .venv/stamp 2> /dev/null)" != "$stamp" ] || return 0
     wanted=$(python3 -c 'import sys; print(sys.version_info[:2])')
