@@ -28,6 +28,7 @@ class Notifier:
         address = environment.pop("NOTIFY_SOCKET", "")
         self.watchdog_seconds = _watchdog(environment)
         """Seconds within which the manager wants a sign of life; None: no watchdog. Send at half of it."""
+        self._deaf = False
         self._socket: socket.socket | None = None
         if address.startswith(("/", "@")):
             notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -83,16 +84,19 @@ class Notifier:
             self._wait_to_send([f"FDSTOREREMOVE=1\nFDNAME={name}".encode()], [])
 
     def _wait_to_send(self, data: list[bytes], ancillary: list[tuple[int, int, array[int]]]) -> None:
-        """Unlike a status, what concerns descriptors must arrive; the manager's queue holds a few datagrams only."""
+        """Unlike a status, what concerns descriptors must arrive; the manager's queue holds a few datagrams only.
+
+        A manager that does not listen for as long as our patience lasts is asked nothing more of this kind.
+        """
         deadline = time.monotonic() + _PATIENCE_SECONDS
         with contextlib.suppress(OSError):
-            while self._socket is not None:
+            while self._socket is not None and not self._deaf:
                 try:
                     self._socket.sendmsg(data, ancillary)
                     return
                 except BlockingIOError:
-                    if not select.select([], [self._socket], [], deadline - time.monotonic())[1]:
-                        return
+                    left = max(0.0, deadline - time.monotonic())
+                    self._deaf = not select.select([], [self._socket], [], left)[1]
 
     def close(self) -> None:
         """Let go of the socket; later calls do nothing."""

@@ -177,7 +177,7 @@ class Keeper:
             name = lines.get("FDNAME", "")
             if "FDSTORE" in lines:
                 # Out of the way of the numbers that the next process is going to get them by.
-                high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 16384) for descriptor in descriptors]
+                high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 8192) for descriptor in descriptors]
                 self.kept.setdefault(name, []).extend(high)
                 for descriptor in descriptors:
                     os.close(descriptor)

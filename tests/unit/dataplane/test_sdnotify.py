@@ -96,3 +96,22 @@ def test_descriptors_arrive_even_when_the_manager_is_busy(manager: tuple[socket.
     notifier.forget("np-2")
     for descriptor in (end, other):
         os.close(descriptor)
+
+
+def test_a_manager_that_does_not_listen_is_waited_for_once(
+    manager: tuple[socket.socket, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand networks must not wait a thousand times at the end of the process."""
+    monkeypatch.setattr("dataplane.sdnotify._PATIENCE_SECONDS", 0.05)
+    waits: list[float] = []
+
+    def select(readable: object, writable: object, failed: object, seconds: float) -> tuple[list[int], ...]:
+        waits.append(seconds)
+        return [], [], []
+
+    monkeypatch.setattr("dataplane.sdnotify.select.select", select)
+    notifier = Notifier({"NOTIFY_SOCKET": manager[1]})
+    for _ in range(2000):
+        notifier.forget("np-1")
+    assert len(waits) == 1
+    notifier.close()
