@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -16,28 +13,15 @@ from tests.twins import FRAMING_C
 MODULES = [name for name, path in shipped().items() if path.suffix == ".py" or FRAMING_C is not None]
 
 
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)
-
-
 def python(code: str) -> str:
-    done = run(code)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def imports() -> Iterator[dict[str, Future[subprocess.CompletedProcess[str]]]]:
-    """An interpreter for each module, as many at a time as there are cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {name: pool.submit(run, f"import {name}") for name in MODULES}
-
-
 @pytest.mark.parametrize("name", MODULES)
-def test_alone(name: str, imports: dict[str, Future[subprocess.CompletedProcess[str]]]) -> None:
-    done = imports[name].result()
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+def test_alone(name: str) -> None:
+    assert python(f"import {name}") == ""
 
 
 def loaded(name: str) -> set[str]:
