@@ -1,7 +1,9 @@
 """Fair turns at something that only so many may use at once.
 
-Every tenant has a share of its own, so one whose requests hang cannot keep the others waiting; where the whole is
-used up, those that wait get the next turn tenant by tenant.
+Every tenant has a share of its own, so one whose requests hang cannot keep the others waiting. Nobody takes more than
+half of what is left either, so that many whose requests hang leave room for one more (dynamic thresholds: Choudhury
+and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). Where the whole is used up, those that wait get the next
+turn tenant by tenant.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ class BusyError(Exception):
 
 
 class Turns:
-    """`total` turns at once, `each` of one tenant; `waiting` of a tenant may wait, one more is refused."""
+    """`total` turns at once, `each` of one tenant, but not more than half of what is left.
+
+    `waiting` of a tenant may wait, one more is refused.
+    """
 
     __slots__ = ("_each", "_left", "_queues", "_used", "_waiting")
 
@@ -38,7 +43,7 @@ class Turns:
 
     def room(self, tenant: str) -> int:
         """How many turns the tenant could take now."""
-        return min(self._left, self._each - self._used.get(tenant, 0))
+        return max(0, min(self._each, (self._left + 1) // 2) - self._used.get(tenant, 0))
 
     def try_take(self, tenant: str) -> bool:
         """Take a turn if there is one now and nobody of the tenant waits."""
@@ -86,7 +91,7 @@ class Turns:
         for tenant in list(self._queues):
             if self._left <= 0:
                 return
-            if self._used.get(tenant, 0) >= self._each:
+            if self.room(tenant) <= 0:
                 continue
             queue = self._queues.pop(tenant)
             while queue:

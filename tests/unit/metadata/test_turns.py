@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
@@ -87,3 +88,41 @@ async def test_one_who_went_earlier_is_passed_over() -> None:
     turns.give("blue")
     await second
     assert turns.room("blue") == 0
+
+
+@pytest.mark.asyncio
+async def test_many_tenants_that_hang_leave_room_for_another() -> None:
+    turns = Turns(256, 32, 5)
+    asking = [f"hangs-{number}" for number in range(20)]
+    while asking:  # each takes one when it is its turn to ask, as long as it gets one
+        asking = [tenant for tenant in asking if turns.try_take(tenant)]
+    taken = 0
+    while turns.try_take("green"):
+        taken += 1
+    assert taken >= 8
+
+
+@pytest.mark.asyncio
+async def test_nobody_waits_who_could_have_a_turn() -> None:
+    choose = random.Random(1)
+    tenants = [f"tenant-{number}" for number in range(6)]
+    turns = Turns(12, 5, 100)
+    held: list[str] = []
+
+    async def take(tenant: str) -> None:
+        await turns.take(tenant)
+        held.append(tenant)
+
+    tasks = []
+    for _ in range(400):
+        if choose.random() < 0.5:
+            tasks.append(asyncio.create_task(take(choose.choice(tenants))))
+        elif held:
+            turns.give(held.pop(choose.randrange(len(held))))
+        await settle()
+        assert turns.used == len(held) <= 12
+        assert not [tenant for tenant in tenants if turns.waits(tenant) and turns.room(tenant) > 0]
+    while held:
+        turns.give(held.pop())
+        await settle()
+    assert all(task.done() for task in tasks)
