@@ -12,13 +12,22 @@ pure       no extensions: the plain twins serve
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = ("fastpath._checksum_c", "fastpath._framing_c")
+SINGLE = ("_batch_c", "_checksum_c", "_cpu_c", "_framing_c")
+"""Built once, for the oldest processor of the architecture."""
+LEVELLED: tuple[str, ...] = ()
+"""Stages that are built once for each level: `_x_c`, and on x86-64 `_x_avx2` and `_x_avx512`, which include it."""
+# Only a module that fastpath._select loads after asking the processor may be compiled with these.
+LEVELS: dict[str, list[str]] = {
+    "avx2": ["-march=x86-64-v3", "-mtune=generic"],
+    "avx512": ["-march=x86-64-v4", "-mavx512vbmi", "-mtune=generic"],
+}
 
 Macros = list[tuple[str, str | None]]
 
@@ -50,9 +59,8 @@ class BuildExtensions(build_ext):
         # The result has one file name for all modes, so file times alone would keep the former mode's.
         stamp = Path("build", "mode")
         if MODE == "pure" and self.inplace:
-            for name in MODULES:
-                for path in Path().glob(name.replace(".", "/") + ".*.so"):
-                    path.unlink()
+            for path in Path("fastpath").glob("_*.so"):
+                path.unlink()
         if not stamp.is_file() or stamp.read_text() != MODE:
             self.force = True
         try:
@@ -65,6 +73,16 @@ class BuildExtensions(build_ext):
         stamp.write_text(MODE)
 
 
+def modules() -> list[tuple[str, str, list[str]]]:
+    """Return every extension of this architecture: its name, the module that holds its body, its own flags."""
+    found: list[tuple[str, str, list[str]]] = [(name, name, []) for name in SINGLE]
+    for stage in LEVELLED:
+        found.append((f"{stage}_c", f"{stage}_c", []))
+        if platform.machine() == "x86_64":
+            found += [(f"{stage}_{level}", f"{stage}_c", flags) for level, flags in LEVELS.items()]
+    return found
+
+
 def extensions() -> list[Extension]:
     """Return the extensions of the chosen mode; none in pure mode, which does not need Cython either."""
     if MODE == "pure":
@@ -75,13 +93,15 @@ def extensions() -> list[Extension]:
     extensions: list[Extension] = cythonize(  # type: ignore[no-untyped-call]
         [
             Extension(
-                name,
-                [name.replace(".", "/") + ".pyx"],
-                extra_compile_args=WARNINGS + COMPILE[MODE],
+                f"fastpath.{name}",
+                [f"fastpath/{name}.pyx"],
+                extra_compile_args=WARNINGS + COMPILE[MODE] + flags,
                 extra_link_args=LINK.get(MODE, []),
                 define_macros=[*MACROS.get(MODE, []), ("NODEPLANE_BUILD", f'"{MODE}"')],
+                # Cython's own file times do not follow `include`.
+                depends=[f"fastpath/{source}.pyx"],
             )
-            for name in MODULES
+            for name, source, flags in modules()
         ],
         # Generated C is kept apart by mode: Cython compares file times, not directives.
         build_dir=f"build/cython-{MODE}",

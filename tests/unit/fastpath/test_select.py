@@ -20,8 +20,19 @@ def test_pure() -> None:
 
 @needs_build
 def test_compiled_when_built() -> None:
+    running = _select.runnable()
+    assert running[0] == "baseline"
+    assert _select.choose("") == running[-1]
+    for level in running:
+        assert _select.choose(level) == level
+
+
+@needs_build
+def test_level_that_this_processor_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("fastpath._cpu_c"), "levels", lambda: ("baseline",))
     assert _select.choose("") == "baseline"
-    assert _select.choose("baseline") == "baseline"
+    with pytest.raises(ImportError, match="this processor runs baseline"):
+        _select.choose("avx512")
 
 
 def test_plain_when_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +57,7 @@ def test_broken_build_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, wanted
 
 
 def test_unknown_value() -> None:
-    with pytest.raises(ImportError, match="use pure or baseline"):
+    with pytest.raises(ImportError, match="use pure, baseline, avx2 or avx512"):
         _select.choose("fast")
 
 

@@ -1,0 +1,40 @@
+"""What parsing found in a packet: the bits of a batch's `flags` column."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+
+class Flags(IntFlag):
+    """Bits of one packet."""
+
+    IPV4 = 1 << 0
+    IPV6 = 1 << 1
+    VLAN = 1 << 2
+    """At least one 802.1Q or 802.1ad tag."""
+    QINQ = 1 << 3
+    """Two tags or more."""
+    FRAGMENT = 1 << 4
+    LATER_FRAGMENT = 1 << 5
+    """A fragment without the layer 4 header: its key has no ports."""
+    OPTIONS = 1 << 6
+    """IPv4 options or IPv6 extension headers."""
+    PORTS = 1 << 7
+    """The key's ports are real (TCP, UDP, SCTP, UDP-Lite, DCCP)."""
+    ICMP = 1 << 8
+    TRUNCATED = 1 << 9
+    """The frame ends inside a header that it announces."""
+    MALFORMED = 1 << 10
+    """A length or version contradicts another."""
+    NOT_IP = 1 << 11
+    TCP = 1 << 12
+    UDP = 1 << 13
+    GBP = 1 << 16
+    """Decap: the frame carried a group policy (its 16 bits are not kept)."""
+    GPE = 1 << 17
+    CE = 1 << 18
+    """Decap: congestion was marked on the way and copied into the inner header."""
+    RESERVED_BITS = 1 << 19
+    """Decap: reserved bits were set, and the policy only counts them."""
+    PARTIAL_CHECKSUM = 1 << 24
+    """The layer 4 checksum field holds only the pseudo header's sum; the rest is still to be done."""
