@@ -15,6 +15,9 @@ from metadata.dropin import Forwarded
 from metadata.identity import NO_INSTANCE, Caller, Known, Match, Refused, Unknown, Verdict, identify
 from metadata.tree import InstanceTree
 
+FOUND_CALLERS = 4096
+"""Callers that are remembered. Guests choose IPv6 addresses as they like, so there could be any number."""
+
 
 class Callers:
     """`metadata.identity.CallerLookup` over a model that somebody else changes: tell it by `forget`.
@@ -29,6 +32,8 @@ class Callers:
         self._known: dict[PortId, Known] = {}
         self._trees: dict[InstanceId, InstanceTree] = {}
         self._pair_macs: dict[NetworkId, dict[str, list[Port]]] = {}
+        self._found: dict[Caller, Known] = {}
+        """What those who asked before are, until anything changes: an object may make or end anybody's right."""
 
     @property
     def defaults(self) -> Defaults:
@@ -43,23 +48,19 @@ class Callers:
 
     def lookup(self, caller: Caller) -> Verdict:
         """See `CallerLookup`."""
-        if isinstance(caller, Forwarded):
-            found = identify_forwarded(caller, self, self._desired)
-        else:
-            found = identify(caller, self)
-        if not isinstance(found, Match):
-            return found
-        port: Port = found.port
-        known = self._known.get(port.id)
+        known = self._found.get(caller)
         if known is not None:
             return known
-        verdict = self._meet(port)
+        verdict = self._identify(caller)
         if isinstance(verdict, Known):
-            self._known[port.id] = verdict
+            if len(self._found) >= FOUND_CALLERS:
+                self._found.clear()
+            self._found[caller] = verdict
         return verdict
 
     def forget(self, objects: Iterable[Object]) -> None:
         """These objects were added, changed or removed: documents that show them are made anew."""
+        self._found.clear()
         for item in objects:
             if isinstance(item, Instance):
                 self._forget_instance(item.id)
@@ -74,6 +75,7 @@ class Callers:
 
     def clear(self) -> None:
         """Everything may have changed."""
+        self._found.clear()
         for port_id in list(self._known):
             self._drop(port_id)
         self._trees.clear()
@@ -106,6 +108,22 @@ class Callers:
             return False
         parsed = ipaddress.ip_address(address)
         return any(parsed in ipaddress.ip_network(pair.ip_address) for pair in port.allowed_address_pairs)
+
+    def _identify(self, caller: Caller) -> Verdict:
+        if isinstance(caller, Forwarded):
+            found = identify_forwarded(caller, self, self._desired)
+        else:
+            found = identify(caller, self)
+        if not isinstance(found, Match):
+            return found
+        port: Port = found.port
+        known = self._known.get(port.id)
+        if known is not None:
+            return known
+        verdict = self._meet(port)
+        if isinstance(verdict, Known):
+            self._known[port.id] = verdict
+        return verdict
 
     def _find_pair_macs(self, network_id: NetworkId) -> dict[str, list[Port]]:
         found: dict[str, list[Port]] = {}

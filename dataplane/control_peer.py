@@ -31,7 +31,7 @@ class Peer:
     """Supplementary groups; empty if there are more than 256."""
 
 
-def credentials(connection: socket.socket) -> Peer:
+def credentials(connection: socket.SocketType) -> Peer:
     """The peer of a connected Unix socket; raises OSError for any other socket."""
     pid, uid, gid = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     try:

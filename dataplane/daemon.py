@@ -114,7 +114,7 @@ class _Daemon:
                 stack.push_async_callback(nova.close)
             backends = Backends(PasswordBook(store), nova, self._config.metadata.backend)
             self._callers = Callers(desired, _defaults(self._config), backends)
-            answered = metrics.histogram("nodeplane_metadata_request_duration_seconds").observe
+            answered = metrics.histogram("nodeplane_metadata_request_duration_seconds").observer()
             self._tokens = await TokenKeeper.open(store)
             self._metadata = MetadataServer(
                 self._callers, _settings(self._config), observe=answered, gate=self._tokens.gate

@@ -53,11 +53,25 @@ class Histogram:
 
     def observe(self, seconds: float, *labels: str) -> None:
         """Count one observation."""
+        row = self._row(labels)
+        row[bisect.bisect_left(self.bounds, seconds)] += 1
+        row[-1] += seconds
+
+    def observer(self, *labels: str) -> Callable[[float], None]:
+        """`observe` for these labels alone, quicker; the series is there from now on."""
+        row, bounds, find = self._row(labels), self.bounds, bisect.bisect_left
+
+        def observe(seconds: float) -> None:
+            row[find(bounds, seconds)] += 1
+            row[-1] += seconds
+
+        return observe
+
+    def _row(self, labels: Labels) -> list[float]:
         row = self.values.get(labels)
         if row is None:
             row = self.values[labels] = [0.0] * (len(self.bounds) + 2)
-        row[bisect.bisect_left(self.bounds, seconds)] += 1
-        row[-1] += seconds
+        return row
 
 
 class Sink:

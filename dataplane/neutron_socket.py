@@ -36,7 +36,7 @@ class NeutronSocket:
         """Remove the socket; the connections are the server's to close."""
         self._unix.remove()
 
-    def _admits(self, connection: socket.socket) -> bool:
+    def _admits(self, connection: socket.SocketType) -> bool:
         try:
             peer = credentials(connection)
         except OSError:

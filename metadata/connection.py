@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from copy import copy
 from functools import lru_cache
+from socket import SocketType
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from metadata import events
@@ -22,7 +22,7 @@ from metadata.backend import RetiredError
 from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
 from metadata.identity import Caller, Known, Refused, Unknown, peer_address, syn_source
 from metadata.responses import Response, error
-from metadata.stream import State, Stream
+from metadata.stream import CLOSED, HELD, LINGERING, READING, WAITING, WRITING, Stream
 
 if TYPE_CHECKING:
     from metadata.server import Listener
@@ -54,7 +54,7 @@ class Connection(Stream):
         "caller",
     )
 
-    def __init__(self, listener: Listener, sock: socket.socket, address: str) -> None:
+    def __init__(self, listener: Listener, sock: SocketType, address: str) -> None:
         super().__init__(listener, sock)
         self.caller = Caller(listener.network_id, _source_mac(sock), peer_address(address))
         self._reader: RequestReader | None = None
@@ -86,33 +86,35 @@ class Connection(Stream):
 
     def lost(self) -> None:
         """See `Stream`."""
-        if self.state is not State.LINGERING and (self._begun or self.writing or self.state is State.WAITING):
+        if self.state is not LINGERING and (self._begun or self.writing or self.state is WAITING):
             self.listener.counters.drop("disconnected")
         self.close()
 
     def recheck(self) -> None:
         """Look a held caller up again; the answer goes out if it is known now."""
-        if self.state is State.HELD:
+        if self.state is HELD:
             self._guarded(self._look_again)
 
     def expire(self) -> None:
         """See `Stream`."""
-        if self.state is State.HELD:
+        if self.state is HELD:
             self._guarded(self._give_up)
-        elif self.state is State.WAITING:
+        elif self.state is WAITING:
             self.listener.counters.drop("slow_backend")
             self._guarded(lambda: self._arrived(_TIMED_OUT))
-        elif self.state is State.READING and self._begun:
+        elif self.state is READING and self._begun:
             self._refuse("slow_request")
         else:
-            if self.state is State.WRITING:
+            if self.state is WRITING:
                 self.listener.counters.drop("slow_reader")
-            elif self.state is State.READING:
+            elif self.state is READING:
                 self.listener.counters.drop("idle")
             self.close()
 
     def await_bytes(self) -> None:
         """See `Stream`; sets until when the bytes are waited for."""
+        if self._watching and self._reader is None:
+            return
         if not self._room():
             return
         settings = self.listener.server.settings
@@ -129,10 +131,10 @@ class Connection(Stream):
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        self._asked = None
-        if self.state is State.HELD:
+        if self._asked is not None:
+            self._asked = None
             self.listener.held.pop(self, None)
-        self._abandon()
+            self._abandon()
         super().close()
 
     def whose(self) -> str:
@@ -155,7 +157,7 @@ class Connection(Stream):
 
     def _room(self) -> bool:
         """Whether the connection may go on and wait; it is answered 503 and closed if its port has too many."""
-        if self.state is not State.READING or self.admitted():
+        if self.state is not READING or self.admitted():
             return True
         if not self._served:
             self.last(self.listener.server.unavailable.encode(self.listener.server.ending(False)))
@@ -174,7 +176,7 @@ class Connection(Stream):
         fresh = reader is None or reader.clean
         request = memo.get(data) if fresh else None
         if request is not None:
-            self._answer(copy(request))
+            self._answer(request.__copy__())  # type: ignore[attr-defined]  # what copy.copy finds after a search
             return
         if reader is None:
             reader = self._reader = RequestReader(self.listener.server.settings)
@@ -184,7 +186,7 @@ class Connection(Stream):
 
     def _go_on(self) -> None:
         """Answer what was read, until something has to be waited for."""
-        while self.state is State.READING:
+        while self.state is READING:
             reader = self._reader
             if reader is not None and reader.requests:
                 self._answer(reader.requests.popleft())
@@ -196,33 +198,31 @@ class Connection(Stream):
 
     def _answer(self, request: Request) -> None:
         server = self.listener.server
-        observe = server.observe
-        if observe is not None or server.access is not None:
-            self._began = time.perf_counter()
+        began = self._began = monotonic()
         verdict = server.lookup.lookup(self.caller)
         if isinstance(verdict, Unknown):
             self._hold(request, verdict)
             return
-        self._reply(request, verdict)
-        if observe is not None and self.state is not State.WAITING:
-            observe(time.perf_counter() - self._began)
+        self._reply(request, verdict, began)
+        if server.observe is not None and self.state is not WAITING:
+            server.observe(monotonic() - began)
 
-    def _reply(self, request: Request, verdict: Known | Refused) -> None:
+    def _reply(self, request: Request, verdict: Known | Refused, moment: float) -> None:
         if isinstance(verdict, Known):
-            self._port = verdict.port_id
-            limiter = self.listener.server.limiter
-            if limiter is not None and (wait := limiter.take(verdict.port_id, time.monotonic())):
+            server = self.listener.server
+            port = self._port = verdict.port_id
+            if server.limiter is not None and (wait := server.limiter.take(port, moment)):
                 self.listener.counters.drop("rate_limited")
                 self._respond(request, _too_many(math.ceil(wait)))
                 return
-            now = time.time()
-            gate = self.listener.server.gate
-            first = gate(request, verdict, now) if gate is not None else None
-            answer = verdict.backend.answer(request, self.caller, now) if first is None else first
-            if not isinstance(answer, Response):
-                self._wait(request, answer)
-                return
-            response = answer
+            now = time()
+            response = server.gate(request, verdict, now) if server.gate is not None else None
+            if response is None:
+                answer = verdict.backend.answer(request, self.caller, now)
+                if not isinstance(answer, Response):
+                    self._wait(request, answer)
+                    return
+                response = answer
         else:
             self._port = ""
             self.listener.counters.lookup_failed(verdict.reason)
@@ -231,8 +231,9 @@ class Connection(Stream):
         self._respond(request, response)
 
     def _respond(self, request: Request, response: Response) -> None:
-        server = self.listener.server
-        self.listener.counters.request(response.label)
+        listener = self.listener
+        server = listener.server
+        listener.counters.request(response.label)
         stay = request.keep_alive
         head_only = request.method == "HEAD"
         shared = b""
@@ -241,7 +242,7 @@ class Connection(Stream):
         else:
             data = response.encode(server.ending(stay), head_only)
         if server.access is not None:
-            server.access(self.caller, request, response, self._port, time.perf_counter() - self._began)
+            server.access(self.caller, request, response, self._port, monotonic() - self._began)
         self._served = True
         self._timing = False
         if response.hop_limit is not None:
@@ -261,7 +262,7 @@ class Connection(Stream):
             self._respond(request, server.unavailable)
             return
         self.register(server.settings.hold_seconds)
-        self.state = State.HELD
+        self.state = HELD
         self._asked = request
         listener.held[self] = None
         self.unwatch()
@@ -269,7 +270,7 @@ class Connection(Stream):
     def _look_again(self) -> None:
         verdict = self.listener.server.lookup.lookup(self.caller)
         if not isinstance(verdict, Unknown):
-            self._reply(self._release(), verdict)
+            self._reply(self._release(), verdict, monotonic())
             self._go_on()
 
     def _give_up(self) -> None:
@@ -281,7 +282,7 @@ class Connection(Stream):
         assert request is not None
         self._asked = None
         self.listener.held.pop(self, None)
-        self.state = State.READING
+        self.state = READING
         return request
 
     def _wait(self, request: Request, answer: Awaitable[Response]) -> None:
@@ -291,11 +292,11 @@ class Connection(Stream):
                 answer.close()
             return
         self.register(self.listener.server.settings.answer_timeout)
-        self.state = State.WAITING
+        self.state = WAITING
         self._asked = request
         self._pending = asyncio.ensure_future(answer)
         self._owned = self._pending is not answer
-        self._since = time.perf_counter()
+        self._since = monotonic()
         self._pending.add_done_callback(self._came)
         self.watch()
 
@@ -314,7 +315,7 @@ class Connection(Stream):
     def _arrived(self, response: Response) -> None:
         self._abandon()
         if (observe := self.listener.server.observe) is not None:
-            observe(time.perf_counter() - self._since)
+            observe(monotonic() - self._since)
         self._respond(self._release(), response)
         self._go_on()
 
@@ -345,7 +346,7 @@ class Connection(Stream):
         self.listener.counters.request(_FAILED.label)
         self.listener.held.pop(self, None)
         self._abandon()
-        if self.state is not State.CLOSED:
+        if self.state is not CLOSED:
             self._end(_FAILED)
 
     def _end(self, response: Response) -> None:
@@ -364,7 +365,7 @@ def _too_many(seconds: int) -> Response:
     return error(429, headers=(("Retry-After", str(seconds)),))
 
 
-def _source_mac(sock: socket.socket) -> str | None:
+def _source_mac(sock: SocketType) -> str | None:
     """The MAC of the SYN that made this connection; can be read only once."""
     with suppress(OSError):
         return syn_source(sock.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, _SAVED_SYN_BYTES))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from socket import SocketType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,7 +24,7 @@ CONNECTIONS = 16
 HELD = 16
 """How many networks' requests may wait together."""
 
-Admits = Callable[[socket.socket], bool]
+Admits = Callable[[SocketType], bool]
 
 
 class DropinConnection(Connection):
@@ -81,7 +82,7 @@ class DropinListener(Listener):
         same = sum(1 for connection in self.held if _place(connection.caller) == _place(caller))
         return same < limit and len(self.held) < HELD * limit
 
-    def begin(self, sock: socket.socket, peer: object) -> None:
+    def begin(self, sock: SocketType, peer: object) -> None:
         """See `Listener`."""
         if self._admits(sock):
             DropinConnection(self, sock, "").readable()

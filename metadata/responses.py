@@ -6,17 +6,13 @@ stays open. A response with a `seed` gets fresh random bytes in every answer.
 
 from __future__ import annotations
 
-import binascii
-import os
 from http import HTTPStatus
+
+from metadata.seeds import SEED_CHARACTERS, fresh_seed
 
 TEXT = "text/plain; charset=UTF-8"
 HTML = "text/html; charset=UTF-8"
 JSON = "application/json"
-
-SEED_BYTES = 512
-"""Nova: random_seed of meta_data.json is the base64 form of that many fresh bytes."""
-SEED_CHARACTERS = 4 * -(-SEED_BYTES // 3)
 
 BIG_BYTES = 32 << 10
 """From this size on a body is not copied for each answer (chosen: below it, one small copy is cheaper)."""
@@ -37,11 +33,6 @@ _EXPLANATIONS = {
 
 _BODILESS = frozenset((204, 304))
 """Their end is the end of the head; a length would be that of something else (RFC 9110 8.6)."""
-
-
-def fresh_seed() -> bytes:
-    """Random bytes for one answer, base64, SEED_CHARACTERS long."""
-    return binascii.b2a_base64(os.urandom(SEED_BYTES), newline=False)
 
 
 class Response:

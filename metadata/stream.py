@@ -10,7 +10,8 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from socket import SocketType
+from typing import TYPE_CHECKING, Final
 
 from metadata.http1 import READ_BYTES
 
@@ -37,6 +38,15 @@ class State(IntEnum):
     """The backend to have the answer."""
 
 
+# Python 3.11 runs a function to look a member of an enumeration up.
+READING: Final = State.READING
+HELD: Final = State.HELD
+WRITING: Final = State.WRITING
+LINGERING: Final = State.LINGERING
+CLOSED: Final = State.CLOSED
+WAITING: Final = State.WAITING
+
+
 class Stream:
     """One accepted socket; what to do with the bytes is the subclass's."""
 
@@ -55,9 +65,9 @@ class Stream:
         "state",
     )
 
-    def __init__(self, listener: Listener, sock: socket.socket) -> None:
+    def __init__(self, listener: Listener, sock: SocketType) -> None:
         self.listener = listener
-        self.state = State.READING
+        self.state: State = READING
         self.deadline = 0.0
         """Of the loop's clock; the server calls `expire` after it. Holds once the stream is registered."""
         self.owner = ""
@@ -108,24 +118,22 @@ class Stream:
 
     def readable(self) -> None:
         """Bytes, the end of the stream or an error may be there."""
-        if self.state is State.WAITING:
+        if self.state is WAITING:
             self._peek()
             return
         try:
             data = self._sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
-            data = None
+            self.await_bytes()
+            return
         except OSError:
             data = b""
-        if data:
-            if self.state is State.LINGERING:
-                self._drop(data)
-            else:
-                self.received(data)
-        elif data is None:
-            self.await_bytes()
-        else:
+        if not data:
             self.lost()
+        elif self.state is LINGERING:
+            self._drop(data)
+        else:
+            self.received(data)
 
     def writable(self) -> None:
         """The guest took some of the answer."""
@@ -144,7 +152,7 @@ class Stream:
             return
         self.listener.loop.remove_writer(self._fd)
         self._out = None
-        self.state = State.READING
+        self.state = READING
         if self._stay:
             self.register(self.listener.server.settings.idle_timeout)
             self.resumed()
@@ -181,7 +189,6 @@ class Stream:
         except OSError:
             self.lost()
             return
-        settings = self.listener.server.settings
         if sent < len(data) + len(shared):
             if not self.admitted():
                 self.close()
@@ -191,14 +198,15 @@ class Stream:
             else:
                 self._out = memoryview(shared)[sent - len(data) :]
             self._stay = stay
-            self.register(settings.write_timeout)
-            self.state = State.WRITING
+            self.register(self.listener.server.settings.write_timeout)
+            self.state = WRITING
             self.unwatch()
             self.listener.loop.add_writer(self._fd, self.writable)
         elif not stay:
             self.close()
         elif self._registered:
-            self.register(settings.idle_timeout)
+            listener = self.listener
+            self.deadline = listener.loop.time() + listener.server.settings.idle_timeout
 
     def last(self, data: bytes) -> None:
         """Write as much as fits of an answer to whom is not to be waited for, and leave the closing to the caller."""
@@ -213,7 +221,7 @@ class Stream:
 
         A socket that is closed with unread bytes resets the connection, and the guest would lose the answer.
         """
-        if self.state is State.WRITING:
+        if self.state is WRITING:
             self.close()  # half of another answer is out already
             return
         try:
@@ -226,7 +234,7 @@ class Stream:
             self.close()
             return
         self.register(self.listener.server.settings.linger_seconds)
-        self.state = State.LINGERING
+        self.state = LINGERING
         self.watch()
 
     def register(self, seconds: float) -> None:
@@ -252,14 +260,14 @@ class Stream:
 
     def close(self) -> None:
         """End the connection; may be called again."""
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return
         if self._registered:
-            if self.state is State.WRITING:
+            if self.state is WRITING:
                 self.listener.loop.remove_writer(self._fd)
             self.unwatch()
             self.listener.forget(self)
-        self.state = State.CLOSED
+        self.state = CLOSED
         self._out = None
         self._shared = b""
         self._sock.close()

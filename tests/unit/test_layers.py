@@ -99,8 +99,8 @@ FORBIDDEN_IN_PURE = (
 ONLY_IN: dict[str, tuple[str, ...]] = {
     # The pure-Python HTTP parsers are no match for guests, and the loop's framework has no business in the core.
     "aiohttp": ("metadata", "dataplane.control"),
-    # Guests' tokens; nothing else here is sealed.
-    "cryptography": ("metadata.tokens",),
+    # Guests' tokens, and seeds for their generators; nothing else here is sealed.
+    "cryptography": ("metadata.seeds", "metadata.tokens"),
     "httptools": ("metadata",),
     # 5.5 ms for a socket in a namespace: our own codec does it, and pyroute2 is its oracle in the tests.
     "pyroute2": (),

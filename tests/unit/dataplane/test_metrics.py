@@ -49,6 +49,18 @@ def test_counters_gauges_and_histograms() -> None:
     assert found["nodeplane_event_loop_lag_seconds_sum", ()] == pytest.approx(100.0101)
 
 
+def test_an_observer_counts_for_its_labels() -> None:
+    histogram = Metrics().histogram("nodeplane_event_loop_lag_seconds")
+    observe = histogram.observer()
+    for seconds in (0.00005, 0.002, 100.0):
+        observe(seconds)
+        histogram.observe(seconds)
+    (row,) = histogram.values.values()
+    assert row[0] == row[-2] == 2
+    assert sum(row[:-1]) == 6
+    assert row[-1] == pytest.approx(200.0041)
+
+
 def test_plain_counters_begin_at_zero_and_unused_families_are_left_out() -> None:
     metrics = Metrics()
     metrics.counter("nodeplane_links_resyncs_total")
