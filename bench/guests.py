@@ -48,7 +48,7 @@ class Guests:
         """Make everything; taps in the root namespace are up and without IPv6 addresses, others are left down."""
         subprocess.run(["ip", "netns", "add", self.netns], check=True)
         spaces.settings(self.netns, net__ipv6__conf__all__disable_ipv6="1", net__ipv6__conf__default__disable_ipv6="1",
-                        net__ipv4__ip_local_port_range="1024 65535")  # fmt: skip
+                        net__ipv4__conf__all__arp_ignore="1", net__ipv4__ip_local_port_range="1024 65535")  # fmt: skip
         each = list(enumerate(self.guests))
         spaces.batch(
             f"link add {guest.tap} {f'netns {guest.netns}' if guest.netns else ''} type veth "

@@ -161,7 +161,9 @@ def _neutron(bench: Context, number: int, body: bytes) -> Subject:
         haproxy.start(haproxy.configure(directory, "nova", body=directory / "body", bind=neutron.NOVA))
     nova = Server("nova", {"haproxy": haproxy.pid(directory, "nova")})
     with pinned(bench.cores.server):
-        agent = neutron.start_agent(directory, documents.instance_id(0), "project")
+        agent = neutron.start_agent(
+            directory, [neutron.AgentPort(neutron.NETWORK, "10.0.0.5", documents.instance_id(0), "project")]
+        )
         haproxy.start(neutron.haproxy_config(directory), place.netns)
     server = Server("neutron", {"agent": agent.pid, "haproxy": haproxy.pid(directory, neutron.NETWORK)})
     bench.method("neutron: the complete neutron-metadata-agent with its defaults; only the RPC get_ports is answered "

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.compile import MissingToolError
 from bench.peers import debian
@@ -27,11 +30,20 @@ nova_metadata_host = {host}
 nova_metadata_port = {port}
 metadata_proxy_shared_secret = secret
 transport_url = fake://
-[AGENT]
+{more}[AGENT]
 report_interval = 0
 [oslo_concurrency]
 lock_path = {directory}
 """
+
+
+class AgentPort(NamedTuple):
+    """What neutron-server says of a port."""
+
+    network_id: str
+    address: str
+    device_id: str
+    project_id: str
 
 
 def install() -> None:
@@ -49,12 +61,15 @@ def version() -> str:
     return _run("-c", "from importlib.metadata import version; print(version('neutron'))").strip()
 
 
-def start_agent(directory: Path, instance: str, project: str) -> subprocess.Popen[bytes]:
-    """Start neutron-metadata-agent; its socket is `directory`/metadata_proxy. Defaults: cpus/2 worker threads."""
+def start_agent(directory: Path, ports: Sequence[AgentPort], workers: int | None = None) -> subprocess.Popen[bytes]:
+    """Start neutron-metadata-agent; its socket is `directory`/metadata_proxy. Its default: cpus/2 worker threads."""
     config = directory / "agent.ini"
     host, _, port = NOVA.partition(":")
-    config.write_text(CONFIG.format(directory=directory, host=host, port=port))
-    environment = {"INSTANCE": instance, "PROJECT": project, "NETWORK": NETWORK}
+    more = f"metadata_workers = {workers}\n" if workers else ""
+    config.write_text(CONFIG.format(directory=directory, host=host, port=port, more=more))
+    known = directory / "ports.json"
+    known.write_text(json.dumps([port._asdict() for port in ports]))
+    environment = {"PORTS": str(known)}
     log_file = directory / "agent.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen([PYTHON, *PLAIN, CODE, "agent", "--config-file", config], stdout=log, stderr=log,

@@ -10,6 +10,7 @@ Not imported by anything: neutron is not installed beside nodeplane.
 # mypy: ignore-errors
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -21,13 +22,17 @@ def agent() -> None:
     from neutron.agent import metadata_agent
     from neutron.agent.metadata import agent as metadata
 
-    port = {
-        "device_id": os.environ["INSTANCE"],
-        "project_id": os.environ["PROJECT"],
-        "tenant_id": os.environ["PROJECT"],
-        "network_id": os.environ["NETWORK"],
-    }
-    metadata.MetadataPluginAPI.get_ports = lambda *_arguments, **_options: [port]
+    with open(os.environ["PORTS"]) as file:
+        ports = json.load(file)
+    known = {}
+    for port in ports:
+        known[port["network_id"], port["address"]] = [{**port, "tenant_id": port["project_id"]}]
+
+    def get_ports(_self, _context, filters):
+        [network], [address] = filters["network_id"], filters["fixed_ips"]["ip_address"]
+        return known.get((network, address), [])
+
+    metadata.MetadataPluginAPI.get_ports = get_ports
     metadata_agent.main()
 
 
