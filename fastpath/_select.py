@@ -16,8 +16,14 @@ from types import ModuleType
 from typing import Final, Literal, get_args
 
 VARIABLE: Final = "NODEPLANE_FASTPATH"
-MODULES: Final = ("fastpath._cpu_c", "fastpath._checksum_c", "fastpath._framing_c", "fastpath._batch_c")
-LEVELLED: Final[tuple[str, ...]] = ()
+MODULES: Final = (
+    "fastpath._cpu_c",
+    "fastpath._checksum_c",
+    "fastpath._framing_c",
+    "fastpath._batch_c",
+    "fastpath._hasher_c",
+)
+LEVELLED: Final[tuple[str, ...]] = ("flow",)
 """Stages built once for each level, without prefix and suffix."""
 _BUILD: Final = "build it with `python setup.py build_ext --inplace` in a checkout, or reinstall the wheel"
 

@@ -23,7 +23,8 @@ def built(name: str) -> ModuleType | None:
 CHECKSUM_C = built("fastpath._checksum_c")
 FRAMING_C = built("fastpath._framing_c")
 BATCH_C = built("fastpath._batch_c")
-BUILT = None not in (CHECKSUM_C, FRAMING_C, BATCH_C)
+HASHER_C = built("fastpath._hasher_c")
+BUILT = None not in (CHECKSUM_C, FRAMING_C, BATCH_C, HASHER_C)
 
 needs_build = pytest.mark.skipif(not BUILT, reason="the extensions are not built")
 

@@ -1,0 +1,3 @@
+"""`_flow_c`, compiled for AVX2."""
+
+include "_flow_c.pyx"

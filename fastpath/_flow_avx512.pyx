@@ -1,0 +1,3 @@
+"""`_flow_c`, compiled for AVX-512."""
+
+include "_flow_c.pyx"

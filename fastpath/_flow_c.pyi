@@ -1,0 +1,13 @@
+from collections.abc import Sequence
+
+from fastpath.batch import Batch
+from fastpath.endpoints import FiveTuple
+from fastpath.hasher import Hasher
+
+MAX_TAGS: int
+MAX_EXTENSIONS: int
+
+def extract(batch: Batch, hasher: Hasher | None = None) -> int: ...
+def keys(batch: Batch) -> int: ...
+def five_tuple(frame: bytes) -> FiveTuple | None: ...
+def five_tuples(frames: Sequence[bytes]) -> list[FiveTuple | None]: ...
