@@ -16,7 +16,7 @@ from metadata.backend import RetiredError
 from metadata.http1 import Request
 from metadata.identity import Caller
 from metadata.nova_cache import Entry, Key, Shelf
-from metadata.nova_proxy import REQUEST_ID, NovaProxy
+from metadata.nova_proxy import DOWN_SECONDS, REQUEST_ID, NovaProxy
 from metadata.nova_route import Route, path_of, route
 from metadata.prefetch import Wanted
 from metadata.responses import Response, method_not_allowed, not_found
@@ -51,7 +51,18 @@ class _Flight:
 class NovaBackend:
     """`metadata.backend.Backend` for one port; made by the owner of the model, who also retires it."""
 
-    __slots__ = ("_confirmed", "_confirming", "_flights", "_proxy", "_retired", "_routes", "_shelf", "_used", "subject")
+    __slots__ = (
+        "_confirmed",
+        "_confirming",
+        "_failed_at",
+        "_flights",
+        "_proxy",
+        "_retired",
+        "_routes",
+        "_shelf",
+        "_used",
+        "subject",
+    )
 
     def __init__(self, proxy: NovaProxy, subject: Subject) -> None:
         self.subject = subject
@@ -62,6 +73,7 @@ class NovaBackend:
         self._retired = False
         self._used = float("-inf")
         self._confirmed = float("-inf")
+        self._failed_at = float("-inf")
         self._confirming: asyncio.Lock | None = None
 
     def answer(self, request: Request, caller: Caller, now: float) -> Response | Coroutine[Any, Any, Response]:
@@ -102,6 +114,11 @@ class NovaBackend:
         method = "GET" if request.method == "HEAD" else request.method
         path = target.target if target is not None else ""
         return method, self._proxy.settings.url.rstrip("/") + path, self._proxy.signer.identity(self.subject)
+
+    @property
+    def failing(self) -> bool:
+        """Whether Nova failed just now, for this port or, as it could not be connected to, for all."""
+        return self._proxy.down or self._proxy.clock() - self._failed_at < DOWN_SECONDS
 
     def retire(self) -> None:
         """The port or its instance is not what it was: forget everything, and let those who wait ask again."""
@@ -144,7 +161,7 @@ class NovaBackend:
         patience = None
         if entry is not None and proxy.clock() - entry.fetched < settings.stale_seconds:
             begun = proxy.clock() - flight.began
-            patience = 0.0 if proxy.down else max(0.0, settings.stale_after - begun)
+            patience = 0.0 if self.failing else max(0.0, settings.stale_after - begun)
         await asyncio.wait({flight.task}, timeout=patience)
         if self._retired:
             raise RetiredError
@@ -173,11 +190,12 @@ class NovaBackend:
         response = await self._ask(target, "GET", headers, None)
         if self._retired:
             return response
-        if response.status == 200:
-            if self._proxy.settings.cache_seconds > 0:
-                self._shelf.put(key, response, began)
-        elif response.status < 500:
+        if response.status >= 500:
+            self._failed_at = self._proxy.clock()
+        elif response.status != 200:
             self._shelf.drop(key)
+        elif self._proxy.settings.cache_seconds > 0:
+            self._shelf.put(key, response, began)
         return response
 
     async def _ask(self, target: Route, method: str, headers: Mapping[str, str], body: bytes | None) -> Response:

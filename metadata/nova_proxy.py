@@ -22,7 +22,7 @@ from metadata.upstream import Answer, Client, UnreachableError, UpstreamError
 KNOCK_SECONDS = 0.25
 """How often a Nova that cannot be connected to is tried again while requests wait for it."""
 DOWN_SECONDS = 1.0
-"""For how long after a failure Nova counts as down: a document that is there is given out without waiting."""
+"""For how long after a failure a document that is there is given out without waiting."""
 REQUEST_ID = "X-Openstack-Request-Id"
 
 Observe = Callable[[float, str], None]
@@ -71,7 +71,7 @@ class NovaProxy:
         self._secret = 0
         """Which of the secrets Nova took last."""
         self._away = False
-        self._failed_at = float("-inf")
+        self._away_at = float("-inf")
         self._back = asyncio.Event()
         self._knocker: asyncio.Task[None] | None = None
         self._waiting = 0
@@ -81,8 +81,8 @@ class NovaProxy:
 
     @property
     def down(self) -> bool:
-        """Whether Nova failed just now."""
-        return self.clock() - self._failed_at < DOWN_SECONDS
+        """Whether Nova could not be connected to just now; what else fails may be one project's trouble."""
+        return self.clock() - self._away_at < DOWN_SECONDS
 
     @property
     def tasks(self) -> int:
@@ -119,7 +119,6 @@ class NovaProxy:
                     continue
                 return self._unavailable[route.api]
             except UpstreamError as failure:
-                self._failed_at = self.clock()
                 events.emit("metadata.nova_failed", reason=failure.reason, error=str(failure), port=subject.port_id)
                 return error(failure.status, route.api)
             except BusyError:
@@ -128,8 +127,6 @@ class NovaProxy:
             if self._away:
                 self._away = False
                 events.emit("metadata.nova_back")
-            if answer.status >= 500:
-                self._failed_at = self.clock()
             return Response(
                 answer.status, answer.content_type, answer.body, headers=answer.headers, api=route.api, lasting=False
             )
@@ -239,7 +236,7 @@ class NovaProxy:
             return
 
     def _note_away(self, failure: UnreachableError) -> None:
-        self._failed_at = self.clock()
+        self._away_at = self.clock()
         if not self._away:
             self._away = True
             events.emit("metadata.nova_unreachable", url=self.settings.url, error=str(failure))

@@ -141,7 +141,7 @@ async def test_an_old_document_is_better_than_none(failure: str) -> None:
         else:
             upstream.hook = _broken if failure == "broken" else _error
         assert await ask(backend, META_DATA) is first
-        assert shared.down
+        assert backend.failing
         assert await ask(backend, META_DATA) is first
         assert shared.counters.hits["stale"] == 2
         await until(lambda: not shared.tasks)
@@ -153,6 +153,24 @@ async def test_an_old_document_is_better_than_none(failure: str) -> None:
         found = await ask(backend, META_DATA)
         assert found.status == 200
         assert found is not first
+
+
+@pytest.mark.asyncio
+async def test_what_fails_for_one_project_makes_no_other_s_documents_old() -> None:
+    clock = Clock()
+    green = msgspec.structs.replace(BARE, uuid="00000000-0000-4000-8000-000000000002", project_id="green")
+    async with nova(FULL, green) as upstream, proxy(upstream, clock) as shared:
+        blue, other = NovaBackend(shared, subject(FULL)), NovaBackend(shared, subject(green, port_id="q"))
+        first = await ask(other, META_DATA)
+        clock.now += 20
+
+        async def fails_for_blue(request: web.Request) -> web.Response | None:
+            return await _error(request) if request.headers["X-Instance-ID"] == FULL.uuid else None
+
+        upstream.hook = fails_for_blue
+        assert (await ask(blue, META_DATA)).status == 500
+        assert await ask(other, META_DATA) is not first
+        assert "stale" not in shared.counters.hits
 
 
 async def _error(request: web.Request) -> web.Response:
