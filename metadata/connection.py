@@ -18,7 +18,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING
 
 from metadata import events
-from metadata.backend import RetiredError
+from metadata.backend import Backend, RetiredError
 from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
 from metadata.identity import Caller, Known, Refused, Unknown, peer_address, syn_source
 from metadata.responses import Response, error
@@ -43,6 +43,7 @@ class Connection(Stream):
 
     __slots__ = (
         "_asked",
+        "_backend",
         "_began",
         "_owned",
         "_pending",
@@ -64,6 +65,8 @@ class Connection(Stream):
         """The answer to come, in WAITING."""
         self._owned = False
         """Nobody else waits for it."""
+        self._backend: Backend | None = None
+        """Who makes it."""
         self._since = 0.0
         self._port = ""
         """Of the request that is being answered, once it is known."""
@@ -220,7 +223,7 @@ class Connection(Stream):
             if response is None:
                 answer = verdict.backend.answer(request, self.caller, now)
                 if not isinstance(answer, Response):
-                    self._wait(request, answer)
+                    self._wait(request, answer, verdict.backend)
                     return
                 response = answer
         else:
@@ -285,7 +288,7 @@ class Connection(Stream):
         self.state = READING
         return request
 
-    def _wait(self, request: Request, answer: Awaitable[Response]) -> None:
+    def _wait(self, request: Request, answer: Awaitable[Response], backend: Backend) -> None:
         """Answer when the backend has the answer."""
         if not self._room():
             if asyncio.iscoroutine(answer):
@@ -296,6 +299,7 @@ class Connection(Stream):
         self._asked = request
         self._pending = asyncio.ensure_future(answer)
         self._owned = self._pending is not answer
+        self._backend = backend
         self._since = monotonic()
         self._pending.add_done_callback(self._came)
         self.watch()
@@ -305,12 +309,20 @@ class Connection(Stream):
             self._guarded(lambda: self._settle(pending))
 
     def _settle(self, pending: asyncio.Future[Response]) -> None:
-        if not pending.cancelled() and isinstance(pending.exception(), RetiredError):
+        if not pending.cancelled() and (isinstance(pending.exception(), RetiredError) or self._is_old()):
             self._abandon()
             self._answer(self._release())
             self._go_on()
         else:
             self._arrived(_FAILED if pending.cancelled() else pending.result())
+
+    def _is_old(self) -> bool:
+        """Whether the answer was ready, but the caller became another before its turn to be written came."""
+        request = self._asked
+        if request is None or request.method not in ("GET", "HEAD"):
+            return False  # anything else has been done, and must not be done twice
+        verdict = self.listener.server.lookup.lookup(self.caller)
+        return not isinstance(verdict, Known) or verdict.backend is not self._backend
 
     def _arrived(self, response: Response) -> None:
         self._abandon()
@@ -321,6 +333,7 @@ class Connection(Stream):
 
     def _abandon(self) -> None:
         """No longer wait for the backend; what it does for others goes on."""
+        self._backend = None
         pending, self._pending = self._pending, None
         if pending is None:
             return

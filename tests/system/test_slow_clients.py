@@ -34,9 +34,7 @@ def daemon(tmp_path: Path) -> Iterator[lab.Daemon]:
     assert "Traceback" not in instance.log.read_text()
 
 
-def test_slow_guests_keep_nobody_else_waiting(
-    daemon: lab.Daemon, tenants: dict[str, lab.Vm], tmp_path: Path
-) -> None:
+def test_slow_guests_keep_nobody_else_waiting(daemon: lab.Daemon, tenants: dict[str, lab.Vm], tmp_path: Path) -> None:
     document: dict[str, Any] = dict(lab.documents("blue", "green"))
     document["instances"][0]["user_data"] = "x" * 60000
     daemon.apply(document)

@@ -62,3 +62,33 @@ def test_a_port_that_has_gone_is_waited_for(run: Run) -> None:
             assert (await guest.answer())[2] == b"new /1"
 
     run(test())
+
+
+class Ready:
+    """Has its answer in the same turn of the loop in which the port changes, and a moment before."""
+
+    def __init__(self) -> None:
+        self.asked: list[asyncio.Future[Response]] = []
+
+    def answer(self, request: Request, caller: Caller, now: float) -> asyncio.Future[Response]:
+        self.asked.append(asyncio.get_running_loop().create_future())
+        return self.asked[-1]
+
+
+def test_an_answer_that_was_ready_a_moment_before_the_change_is_not_given_out(run: Run) -> None:
+    async def test() -> None:
+        async with lab() as it:
+            ready = Ready()
+            it.ports.verdicts["blue", A] = Known("port", ready)
+            getting, posting = await it.guest(), await it.guest()
+            await getting.send(b"GET /1 HTTP/1.1\r\n\r\n")
+            await posting.send(b"POST /1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+            await until(lambda: len(ready.asked) == 2)
+            for asked in ready.asked:
+                asked.set_result(Response(200, TEXT, b"old"))
+            it.ports.verdicts["blue", A] = Known("port", New())
+            assert (await getting.answer())[2] == b"new /1"
+            # What was done is not done again.
+            assert (await posting.answer())[2] == b"old"
+
+    run(test())
