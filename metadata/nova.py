@@ -21,6 +21,7 @@ from metadata.nova_route import Route, path_of, route
 from metadata.prefetch import Wanted
 from metadata.responses import Response, method_not_allowed, not_found
 from metadata.signature import Subject
+from metadata.turns import BusyError
 from metadata.upstream import FORWARDED, METHODS, sendable
 
 IDLE_SECONDS = 30.0
@@ -251,6 +252,17 @@ class NovaBackend:
                 task.cancel()
 
     async def _prefetch_one(self, elements: tuple[str, ...], listing: bool) -> list[Wanted]:
+        ahead, project = self._proxy.ahead, self.subject.project_id
+        try:
+            await ahead.take(project)
+        except BusyError:
+            return []
+        try:
+            return await self._prefetch_now(elements, listing)
+        finally:
+            ahead.give(project)
+
+    async def _prefetch_now(self, elements: tuple[str, ...], listing: bool) -> list[Wanted]:
         proxy = self._proxy
         project = self.subject.project_id
         if proxy.turns.waits(project) or proxy.turns.room(project) <= proxy.settings.connections_per_project // 4:

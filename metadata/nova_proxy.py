@@ -23,6 +23,8 @@ KNOCK_SECONDS = 0.25
 """How often a Nova that cannot be connected to is tried again while requests wait for it."""
 DOWN_SECONDS = 1.0
 """For how long after a failure a document that is there is given out without waiting."""
+AHEAD = 8
+"""One in so many of the requests at Nova may fetch a document ahead."""
 REQUEST_ID = "X-Openstack-Request-Id"
 
 Observe = Callable[[float, str], None]
@@ -66,6 +68,11 @@ class NovaProxy:
         self.counters = NovaCounters()
         self.library = Library(settings.cache_bytes)
         self.turns = Turns(settings.connections, settings.connections_per_project, settings.waiting_per_project)
+        # Everything that is fetched ahead is work that guests' own requests have to wait for, other tenants', too.
+        self.ahead = Turns(
+            max(1, settings.connections // AHEAD), settings.connections_per_project, settings.waiting_per_project
+        )
+        """Turns to fetch something ahead, each before one of `turns`."""
         self._client = client
         self._observe = observe
         self._secret = 0

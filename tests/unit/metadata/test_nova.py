@@ -455,6 +455,53 @@ async def test_prefetch_leaves_the_turns_to_guests() -> None:
 
 
 @pytest.mark.asyncio
+async def test_many_booting_guests_have_little_fetched_ahead_at_once() -> None:
+    """What is fetched ahead for all of them is work that the requests of others would have to wait for."""
+    green = msgspec.structs.replace(BARE, uuid="00000000-0000-4000-8000-000000000002", project_id="green")
+    async with nova(FULL, green) as upstream, proxy(upstream, prefetch=True, connections=32) as shared:
+        under_way: list[str] = []
+        most: list[int] = []
+
+        async def count(request: web.Request) -> None:
+            under_way.append(request.headers["X-Tenant-ID"])
+            most.append(len(under_way))
+            await asyncio.sleep(0.002)
+            under_way.remove(request.headers["X-Tenant-ID"])
+
+        upstream.hook = count
+        backends = [
+            NovaBackend(shared, subject(instance, port_id=f"{instance.project_id}-{number}"))
+            for instance in (FULL, green)
+            for number in range(5)
+        ]
+        for backend in backends:
+            assert (await ask(backend, "/openstack")).status == 200
+        await until(lambda: not shared.tasks)
+        assert max(most) <= 1 + shared.settings.connections // 8
+        before = len(upstream.asked)
+        for backend in backends:
+            assert (await ask(backend, "/latest/meta-data/placement/availability-zone")).status == 200
+        assert len(upstream.asked) == before
+
+
+@pytest.mark.asyncio
+async def test_a_stall_for_one_project_leaves_the_others_what_is_fetched_ahead() -> None:
+    green = msgspec.structs.replace(BARE, uuid="00000000-0000-4000-8000-000000000002", project_id="green")
+    async with nova(FULL, green) as upstream, proxy(upstream, prefetch=True) as shared:
+        for number in range(20):
+            blue = NovaBackend(shared, subject(FULL, port_id=f"p{number}"))
+            assert (await ask(blue, "/openstack")).status == 200
+        upstream.stalled.add(FULL.uuid)
+        other = NovaBackend(shared, subject(green, port_id="q"))
+        assert (await ask(other, "/openstack")).status == 200
+        await until(lambda: "/latest/meta-data/instance-id" in [
+            request.path for request in upstream.asked if request.headers["X-Tenant-ID"] == "green"
+        ])  # fmt: skip
+        upstream.go_on.set()
+        await until(lambda: not shared.tasks)
+
+
+@pytest.mark.asyncio
 async def test_provider_mode() -> None:
     async with (
         nova(FULL) as upstream,
