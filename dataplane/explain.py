@@ -23,6 +23,8 @@ from metadata.dropin import Forwarded, link_local_mac
 from metadata.http1 import Request
 from metadata.identity import REASONS, Caller, CallerLookup, Known, Refused, Unknown
 from metadata.responses import Response, error
+from metadata.streamed import Streamed
+from metadata.upstream import UpstreamError
 
 TOKEN_PATH = b"/latest/api/token"
 TOKEN_TTL = {"x-aws-ec2-metadata-token-ttl-seconds": "60"}
@@ -106,13 +108,17 @@ class Explainer:
         if isinstance(verdict.backend, Proxying):
             method, url, headers = verdict.backend.upstream(request)
             said = msgspec.structs.replace(said, upstream=Upstream(method=method, url=url, headers=headers))
-        answer = verdict.backend.answer(request, caller, time.time())
-        if not isinstance(answer, Response):
+        given = verdict.backend.answer(request, caller, time.time())
+        answer: Response | Streamed
+        if isinstance(given, Response):
+            answer = given
+        else:
             try:
-                answer = await asyncio.wait_for(answer, ANSWER_SECONDS)
+                answer = await asyncio.wait_for(given, ANSWER_SECONDS)
             except TimeoutError:
                 answer = error(504)
-        return _with(said, decided_by="backend", response=answer, seconds=time.perf_counter() - began)
+        size = await _whole(answer) if isinstance(answer, Streamed) else None
+        return _with(said, decided_by="backend", response=answer, size=size, seconds=time.perf_counter() - began)
 
 
 def _caller(question: MetadataQuestion) -> Caller:
@@ -138,11 +144,27 @@ def _policy(access: Access) -> MetadataPolicy:
     )
 
 
-def _with(said: MetadataExplanation, *, response: Response, **fields: object) -> MetadataExplanation:
+async def _whole(answer: Streamed) -> int:
+    """Bytes of the body, read to its end."""
+    size = len(answer.first)
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while part := await answer.rest.read():
+                size += len(part)
+    except (TimeoutError, UpstreamError):
+        pass
+    finally:
+        answer.close()
+    return size
+
+
+def _with(
+    said: MetadataExplanation, *, response: Response | Streamed, size: int | None = None, **fields: object
+) -> MetadataExplanation:
     return msgspec.structs.replace(
         said,
         status=response.status,
         content_type=response.content_type,
-        size=len(response.content()),
+        size=len(response.content()) if isinstance(response, Response) else size,
         **fields,
     )

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import lru_cache
 from socket import SocketType
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metadata import events
 from metadata.backend import Backend, RetiredError
@@ -23,6 +24,8 @@ from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
 from metadata.identity import Caller, Known, Refused, Unknown, peer_address, syn_source
 from metadata.responses import Response, error
 from metadata.stream import CLOSED, HELD, LINGERING, READING, WAITING, WRITING, Stream
+from metadata.streamed import Relay, Streamed, let_go
+from metadata.upstream import UpstreamError
 
 if TYPE_CHECKING:
     from metadata.server import Listener
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 TCP_SAVED_SYN = 28
 _SAVED_SYN_BYTES = 256
 """Ethernet, IPv6 and TCP headers with all options are 114 bytes; the rest is room for IPv6 extension headers."""
+
+# struct linger: on, no time. Closing sends RST.
+_RESET = struct.pack("ii", 1, 0)
 
 _FORBIDDEN = error(403)
 _FAILED = error(500)
@@ -49,6 +55,7 @@ class Connection(Stream):
         "_pending",
         "_port",
         "_reader",
+        "_relay",
         "_served",
         "_since",
         "_timing",
@@ -61,8 +68,10 @@ class Connection(Stream):
         self._reader: RequestReader | None = None
         self._asked: Request | None = None
         """The request that waits, in HELD and WAITING."""
-        self._pending: asyncio.Future[Response] | None = None
-        """The answer to come, in WAITING."""
+        self._pending: asyncio.Future[Any] | None = None
+        """The answer to come, or the next part of it, in WAITING."""
+        self._relay: Relay | None = None
+        """The answer that goes out as it comes, in WAITING and WRITING."""
         self._owned = False
         """Nobody else waits for it."""
         self._backend: Backend | None = None
@@ -85,11 +94,12 @@ class Connection(Stream):
 
     def resumed(self) -> None:
         """See `Stream`."""
-        self._guarded(self._go_on)
+        self._guarded(self._go_on if self._relay is None else self._next_part)
 
     def lost(self) -> None:
         """See `Stream`."""
-        if self.state is not LINGERING and (self._begun or self.writing or self.state is WAITING):
+        waiting = self.state is WAITING or self._relay is not None
+        if self.state is not LINGERING and (self._begun or self.writing or waiting):
             self.listener.counters.drop("disconnected")
         self.close()
 
@@ -104,7 +114,10 @@ class Connection(Stream):
             self._guarded(self._give_up)
         elif self.state is WAITING:
             self.listener.counters.drop("slow_backend")
-            self._guarded(lambda: self._arrived(_TIMED_OUT))
+            if self._relay is None:
+                self._guarded(lambda: self._arrived(_TIMED_OUT))
+            else:
+                self.close()
         elif self.state is READING and self._begun:
             self._refuse("slow_request")
         else:
@@ -138,6 +151,13 @@ class Connection(Stream):
             self._asked = None
             self.listener.held.pop(self, None)
             self._abandon()
+        if self._relay is not None:
+            self._abandon()
+            # What is there must not look like all there is.
+            self._relay.close()
+            self._relay = None
+            with suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         super().close()
 
     def whose(self) -> str:
@@ -288,7 +308,7 @@ class Connection(Stream):
         self.state = READING
         return request
 
-    def _wait(self, request: Request, answer: Awaitable[Response], backend: Backend) -> None:
+    def _wait(self, request: Request, answer: Awaitable[Response | Streamed], backend: Backend) -> None:
         """Answer when the backend has the answer."""
         if not self._room():
             if asyncio.iscoroutine(answer):
@@ -304,13 +324,17 @@ class Connection(Stream):
         self._pending.add_done_callback(self._came)
         self.watch()
 
-    def _came(self, pending: asyncio.Future[Response]) -> None:
+    def _came(self, pending: asyncio.Future[Any]) -> None:
         if pending is self._pending:
+            self._pending = None
             self._guarded(lambda: self._settle(pending))
 
-    def _settle(self, pending: asyncio.Future[Response]) -> None:
-        if not pending.cancelled() and (isinstance(pending.exception(), RetiredError) or self._is_old()):
+    def _settle(self, pending: asyncio.Future[Any]) -> None:
+        if self._relay is not None:
+            self._pass_on(self._relay, pending)
+        elif not pending.cancelled() and (isinstance(pending.exception(), RetiredError) or self._is_old()):
             self._abandon()
+            let_go(pending)
             self._answer(self._release())
             self._go_on()
         else:
@@ -324,11 +348,70 @@ class Connection(Stream):
         verdict = self.listener.server.lookup.lookup(self.caller)
         return not isinstance(verdict, Known) or verdict.backend is not self._backend
 
-    def _arrived(self, response: Response) -> None:
+    def _arrived(self, response: Response | Streamed) -> None:
         self._abandon()
         if (observe := self.listener.server.observe) is not None:
             observe(monotonic() - self._since)
-        self._respond(self._release(), response)
+        if isinstance(response, Streamed):
+            self._begin_relay(self._release(), response)
+        else:
+            self._respond(self._release(), response)
+        self._go_on()
+
+    def _begin_relay(self, request: Request, response: Streamed) -> None:
+        server = self.listener.server
+        relay = self._relay = Relay(
+            response, chunks=request.chunks, keep_alive=request.keep_alive, patience=server.settings.write_timeout
+        )
+        bodiless = request.method == "HEAD"
+        stay = request.keep_alive if bodiless else relay.stay
+        ending = server.ending(stay)
+        self.listener.counters.request(response.label)
+        if server.access is not None:
+            server.access(self.caller, request, response, self._port, monotonic() - self._began)
+        self._served = True
+        self._timing = False
+        if bodiless:
+            self._relay = None
+            relay.close()
+            self.write(relay.head(ending), stay)
+        else:
+            self._send_part(relay, relay.begin(ending))
+
+    def _send_part(self, relay: Relay, part: bytes) -> None:
+        self.write(part, True)
+        if self.state is WRITING:
+            relay.waits(self.listener.loop.time())
+            self.register(relay.patience)
+        elif self.state is READING:
+            self._next_part()
+
+    def _next_part(self) -> None:
+        """Ask for more, when the guest has what there was."""
+        relay = self._relay
+        assert relay is not None
+        relay.goes_on(self.listener.loop.time())
+        self.register(self.listener.server.settings.answer_timeout)
+        self.state = WAITING
+        self._pending = asyncio.ensure_future(relay.read())
+        self._owned = True
+        self._pending.add_done_callback(self._came)
+        self.watch()
+
+    def _pass_on(self, relay: Relay, pending: asyncio.Future[Any]) -> None:
+        self.state = READING
+        try:
+            part = pending.result()
+            last = b"" if part else relay.end()
+        except (UpstreamError, asyncio.CancelledError):
+            self.listener.counters.drop("broken_backend")
+            self.close()
+            return
+        if part:
+            self._send_part(relay, part)
+            return
+        self._relay = None
+        self.write(last, relay.stay)
         self._go_on()
 
     def _abandon(self) -> None:
@@ -340,6 +423,7 @@ class Connection(Stream):
         pending.remove_done_callback(self._came)
         if self._owned:
             pending.cancel()
+            pending.add_done_callback(let_go)
 
     def _refuse(self, reason: str) -> None:
         """Answer a request that is not understood, and end."""
@@ -356,6 +440,9 @@ class Connection(Stream):
     def _failed(self, failure: Exception) -> None:
         """The guest gets 500, the operator the traceback."""
         events.log.error("metadata.request_failed", exc_info=failure, extra={"fields": self._fields()})
+        if self._relay is not None:
+            self.close()  # the half of another answer is out already
+            return
         self.listener.counters.request(_FAILED.label)
         self.listener.held.pop(self, None)
         self._abandon()

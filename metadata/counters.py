@@ -22,6 +22,7 @@ DROP_REASONS: dict[str, str] = {
     "rate_limited": "The port makes more requests than its rate limit allows: 429.",
     "too_many_held": "The network has as many waiting requests as it may.",
     "slow_backend": "The backend did not answer in time: 504.",
+    "broken_backend": "The backend's answer ended in the middle, and so does the guest's: the connection is reset.",
     "forwarded_network": "A proxy's request names no network or router, or several of them.",
     "forwarded_address": "A proxy's request names no address of its guest.",
     "disconnected": "The guest closed or reset the connection in the middle of a request or answer.",

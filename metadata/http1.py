@@ -89,6 +89,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """Those of KEPT_HEADERS, by lower-case name; repeated ones joined by a comma. Not to be changed."""
     made_id: str = ""
     """The id, once it was asked for."""
+    chunks: bool = True
+    """Whether an answer may come in chunks (RFC 9112 7.1): not to HTTP/1.0."""
 
     @property
     def id(self) -> str:
@@ -230,6 +232,7 @@ class RequestReader:
             self._parser.should_keep_alive() and self._version() == "1.1",
             b"".join(self._body) if self._framed else None,
             self._kept,
+            chunks=self._version() == "1.1",
         )
         self.partial = False
         self._fed = 0

@@ -21,6 +21,7 @@ from metadata.nova_route import Route, path_of, route
 from metadata.prefetch import Wanted
 from metadata.responses import Response, method_not_allowed, not_found
 from metadata.signature import Subject
+from metadata.streamed import Streamed, let_go
 from metadata.turns import BusyError
 from metadata.upstream import FORWARDED, METHODS, sendable
 
@@ -39,14 +40,27 @@ _NO_BODY = (None, b"")
 _META_DATA = (openstack.API, openstack.LATEST, openstack.META_DATA)
 
 
+Reply = Response | Streamed
+
+
 class _Flight:
     """One request to Nova that any number of guests' requests wait for."""
 
-    __slots__ = ("began", "task")
+    __slots__ = ("began", "claimed", "task", "waiting")
 
-    def __init__(self, task: asyncio.Task[Response], began: float) -> None:
+    def __init__(self, task: asyncio.Task[Reply], began: float) -> None:
         self.task = task
         self.began = began
+        self.waiting = 0
+        """Requests that wait for it."""
+        self.claimed = False
+        """One of them has the answer for itself, because it is a streamed one."""
+
+    def tidy(self) -> None:
+        """An answer that only one can take, and nobody has taken, is closed."""
+        if not self.waiting and not self.claimed and self.task.done():
+            self.claimed = True
+            let_go(self.task)
 
 
 class NovaBackend:
@@ -77,7 +91,7 @@ class NovaBackend:
         self._failed_at = float("-inf")
         self._confirming: asyncio.Lock | None = None
 
-    def answer(self, request: Request, caller: Caller, now: float) -> Response | Coroutine[Any, Any, Response]:
+    def answer(self, request: Request, caller: Caller, now: float) -> Response | Coroutine[Any, Any, Reply]:
         """See `Backend`; a document that is there and fresh is answered at once."""
         target = self._route(request.target)
         if target is None:
@@ -107,7 +121,7 @@ class NovaBackend:
             proxy.counters.hit("coalesced")
         if boots and proxy.settings.prefetch and proxy.settings.cache_seconds > 0:
             proxy.start(self._prefetch(flight, target))
-        return self._wait(key, flight, entry)
+        return self._wait(key, flight, entry, request, target)
 
     def upstream(self, request: Request) -> tuple[str, str, dict[str, str]]:
         """For explanations: method, URL and the headers that say who is asking, without a signature."""
@@ -143,20 +157,41 @@ class NovaBackend:
         kept[REQUEST_ID] = request.id
         return kept
 
-    async def _alone(self, request: Request, method: str, target: Route) -> Response:
+    async def _alone(self, request: Request, method: str, target: Route) -> Reply:
         """A request that is nobody else's: passed on once, its answer not kept."""
         if target.kind == "password" and method == "POST" and request.body is None:
             # Nova fails with 500 for a POST that names no length; the reference asks for 404.
             return not_found(target.api)
-        # What was begun is ended: a guest that hangs up must not leave its password half sent.
         work = self._proxy.start(self._ask(target, method, self._forwarded(request), request.body))
-        response: Response = await asyncio.shield(work)
+        try:
+            response: Reply = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # What changes something is ended: a guest that hangs up must not leave its password half sent.
+            if method == "GET":
+                work.cancel()
+            work.add_done_callback(let_go)
+            raise
         if self._retired and method == "GET":
+            let_go(work)
             raise RetiredError  # anything else has been done, and must not be done twice
         return response
 
-    async def _wait(self, key: Key, flight: _Flight, entry: Entry | None) -> Response:
+    async def _wait(self, key: Key, flight: _Flight, entry: Entry | None, request: Request, target: Route) -> Reply:
         """The flight's answer, or the document that is there if that fails or takes long."""
+        flight.waiting += 1
+        try:
+            response = await self._landed(flight, entry)
+            if isinstance(response, Response):
+                return response
+            if not flight.claimed:
+                flight.claimed = True
+                return response
+        finally:
+            flight.waiting -= 1
+            flight.tidy()
+        return await self._alone(request, "GET", target)
+
+    async def _landed(self, flight: _Flight, entry: Entry | None) -> Reply:
         proxy = self._proxy
         settings = proxy.settings
         patience = None
@@ -169,7 +204,7 @@ class NovaBackend:
         if flight.task.done():
             if flight.task.cancelled():
                 return proxy.unavailable(openstack.API)
-            response = flight.task.result()
+            response: Reply = flight.task.result()
             if patience is None or response.status < 500:
                 return response
         assert entry is not None
@@ -186,20 +221,21 @@ class NovaBackend:
     def _land(self, key: Key, flight: _Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
+        flight.tidy()
 
-    async def _fly(self, key: Key, target: Route, headers: Mapping[str, str], began: float) -> Response:
+    async def _fly(self, key: Key, target: Route, headers: Mapping[str, str], began: float) -> Reply:
         response = await self._ask(target, "GET", headers, None)
         if self._retired:
             return response
         if response.status >= 500:
             self._failed_at = self._proxy.clock()
-        elif response.status != 200:
+        elif response.status != 200 or isinstance(response, Streamed):
             self._shelf.drop(key)
         elif self._proxy.settings.cache_seconds > 0:
             self._shelf.put(key, response, began)
         return response
 
-    async def _ask(self, target: Route, method: str, headers: Mapping[str, str], body: bytes | None) -> Response:
+    async def _ask(self, target: Route, method: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
         if not self._proxy.signer.names_instance:
             refusal = await self._confirm(target.api)
             if refusal is not None:
@@ -219,7 +255,8 @@ class NovaBackend:
             if proxy.clock() - self._confirmed < CONFIRM_SECONDS:
                 return None
             target = Route(path_of(_META_DATA), "document", api, _META_DATA)
-            response = await proxy.fetch(self.subject, target, "GET", {}, None)
+            response = await proxy.fetch(self.subject, target, "GET", {}, None, proxy.settings.response_bytes)
+            assert isinstance(response, Response)  # whatever its size
             if response.status != 200:
                 return response
             if _uuid(response.body) == self.subject.instance_id:
@@ -270,7 +307,7 @@ class NovaBackend:
         key = (path_of(elements), "")
         entry = self._shelf.get(key)
         if entry is not None and proxy.clock() - entry.fetched < proxy.settings.cache_seconds:
-            response = entry.response
+            response: Reply = entry.response
         elif self._retired:
             return []
         else:
@@ -281,7 +318,9 @@ class NovaBackend:
             if flight.task.cancelled():
                 return []
             response = flight.task.result()
-        return list(prefetch.children(elements, response.body)) if listing and response.status == 200 else []
+        if not listing or response.status != 200 or isinstance(response, Streamed):
+            return []
+        return list(prefetch.children(elements, response.body))
 
 
 def _uuid(body: bytes) -> str:

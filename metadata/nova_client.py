@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
 from metadata.nova_settings import NovaSettings
-from metadata.upstream import RETURNED, Answer, BrokenError, SlowError, TooLargeError, UnreachableError, sendable
+from metadata.responses import BODILESS
+from metadata.upstream import (
+    PART_BYTES,
+    RETURNED,
+    Answer,
+    BrokenError,
+    Rest,
+    SlowError,
+    TooLargeError,
+    UnreachableError,
+    sendable,
+)
 
 
 class NovaClient:
@@ -27,61 +39,64 @@ class NovaClient:
     def __init__(self, settings: NovaSettings) -> None:
         self._url = settings.url.rstrip("/")
         self._limit = settings.response_bytes
-        self._connect_timeout = settings.connect_timeout
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout)
         tls = tls_context(settings) if settings.url.startswith("https:") else True
         self._pool = self._session(aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=30))
         # A kept connection may end just when a request is sent on it. A GET is sent again then, a POST cannot be.
         self._fresh = self._session(aiohttp.TCPConnector(limit=0, ssl=tls, force_close=True))
 
     async def ask(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, seconds: float
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, seconds: float, whole: int
     ) -> Answer:
-        """One request and its whole answer, whatever its status.
+        """See `Client`: one request and its answer, whatever its status.
 
         `target` is path and query, percent-encoded; `headers` are all that are sent beside Host, Content-Length and
-        Accept-Encoding. Raises UpstreamError.
+        Accept-Encoding.
         """
         session = self._pool if method in ("GET", "OPTIONS") else self._fresh
-        try:
-            async with session.request(
-                method,
-                URL(self._url + target, encoded=True),
-                headers={**headers, hdrs.ACCEPT_ENCODING: "identity"},
-                data=body,
-                allow_redirects=False,
-                timeout=self._timeout(seconds),
-            ) as response:
-                return await self._take(response)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise UnreachableError(str(error)) from error
-        except TimeoutError as error:
-            raise SlowError(f"no answer within {seconds:g} s") from error
-        except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError, ValueError) as error:
-            raise BrokenError(f"{type(error).__name__}: {error}") from error
+        ends = asyncio.get_running_loop().time() + seconds
+        with _failures(seconds):
+            async with asyncio.timeout_at(ends):
+                response = await session.request(
+                    method,
+                    URL(self._url + target, encoded=True),
+                    headers={**headers, hdrs.ACCEPT_ENCODING: "identity"},
+                    data=body,
+                    allow_redirects=False,
+                    timeout=self._timeout,
+                )
+                try:
+                    return await self._take(response, whole, ends)
+                except BaseException:
+                    response.close()
+                    raise
 
     async def close(self) -> None:
         """End all connections."""
         await self._pool.close()
         await self._fresh.close()
 
-    def _timeout(self, seconds: float) -> aiohttp.ClientTimeout:
-        found = self._timeouts.get(seconds)
-        if found is None:  # one per route, so there are few
-            found = aiohttp.ClientTimeout(total=seconds, sock_connect=self._connect_timeout)
-            self._timeouts[seconds] = found
-        return found
-
-    async def _take(self, response: aiohttp.ClientResponse) -> Answer:
+    async def _take(self, response: aiohttp.ClientResponse, whole: int, ends: float) -> Answer:
+        """`ends`: when Nova's time is over, by the loop's clock."""
         if response.status < 200 or response.status > 599:
             raise BrokenError(f"status {response.status}")
-        if (response.content_length or 0) > self._limit:
-            raise TooLargeError(f"{response.content_length} bytes")
+        # Of an answer without a body it is the length of another one's.
+        length = None if response.status in BODILESS else response.content_length
+        if (length or 0) > self._limit:
+            raise TooLargeError(f"{length} bytes")
         body = bytearray()
-        async for part in response.content.iter_any():
+        rest: Rest | None = None
+        while length is None or length <= whole:
+            part = await response.content.read(PART_BYTES)
+            if not part:
+                break
             body += part
             if len(body) > self._limit:
                 raise TooLargeError(f"more than {self._limit} bytes")
+            if len(body) > whole:
+                break
+        if len(body) > whole or (length or 0) > whole:
+            rest = _Rest(response, self._limit - len(body), ends)
         named = {
             name.strip().lower() for line in response.headers.getall(hdrs.CONNECTION, ()) for name in line.split(",")
         }
@@ -91,7 +106,11 @@ class NovaClient:
             if name.lower() in RETURNED and name.lower() not in named and sendable(value)
         )
         content_type = response.headers.get(hdrs.CONTENT_TYPE, "")
-        return Answer(response.status, content_type if sendable(content_type) else "", headers, bytes(body))
+        if rest is None:
+            response.release()
+        return Answer(
+            response.status, content_type if sendable(content_type) else "", headers, bytes(body), rest, length
+        )
 
     def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -103,6 +122,50 @@ class NovaClient:
             max_line_size=8190,
             max_field_size=8190,
         )
+
+
+class _Rest(Rest):
+    """Is not read while nobody asks for more: aiohttp then stops reading the connection, at 128 KiB."""
+
+    __slots__ = ("_left", "_response", "_room")
+
+    def __init__(self, response: aiohttp.ClientResponse, room: int, ends: float) -> None:
+        """`room`: bytes that may still come; `ends` as in `_take`."""
+        super().__init__(response.status)
+        self._response = response
+        self._room = room
+        self._left = ends - asyncio.get_running_loop().time()
+
+    async def _next(self) -> bytes:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        with _failures(self._left):
+            async with asyncio.timeout(self._left):
+                part = await self._response.content.read(PART_BYTES)
+        self._left -= clock() - began
+        self._room -= len(part)
+        if self._room < 0:
+            raise TooLargeError("more than is taken")
+        return part
+
+    def _stop(self) -> None:
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+
+
+@contextmanager
+def _failures(seconds: float) -> Iterator[None]:
+    """Failures of aiohttp and of the connection as ours."""
+    try:
+        yield
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise UnreachableError(str(error)) from error
+    except TimeoutError as error:
+        raise SlowError(f"no answer within {seconds:g} s") from error
+    except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError, ValueError) as error:
+        raise BrokenError(f"{type(error).__name__}: {error}") from error
 
 
 def tls_context(settings: NovaSettings) -> ssl.SSLContext:

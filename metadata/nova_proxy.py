@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from metadata import events
@@ -16,6 +17,7 @@ from metadata.nova_route import Route
 from metadata.nova_settings import NovaSettings
 from metadata.responses import Response, error
 from metadata.signature import Signer, Subject
+from metadata.streamed import Streamed
 from metadata.turns import BusyError, Turns
 from metadata.upstream import Answer, Client, UnreachableError, UpstreamError
 
@@ -112,21 +114,31 @@ class NovaProxy:
         await self._client.close()
 
     async def fetch(
-        self, subject: Subject, route: Route, method: str, headers: Mapping[str, str], body: bytes | None
-    ) -> Response:
-        """Ask Nova in the name of `subject`; `headers` are those of the guest that are passed on."""
+        self,
+        subject: Subject,
+        route: Route,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        whole: int | None = None,
+    ) -> Response | Streamed:
+        """Ask Nova in the name of `subject`; `headers` are those of the guest that are passed on.
+
+        An answer of at most `whole` bytes (`whole_bytes` if it is not given) comes whole.
+        """
         seconds = self._seconds(route)
+        bound = self.settings.whole_bytes if whole is None else whole
         deadline = self.clock() + self.settings.hold_seconds
         while True:
             try:
-                answer = await self._in_turn(subject, route, method, headers, body, seconds)
+                answer = await self._in_turn(subject, route, method, headers, body, seconds, bound)
             except UnreachableError as failure:
                 self._note_away(failure)
                 if await self._comes_back(deadline - self.clock()):
                     continue
                 return self._unavailable[route.api]
             except UpstreamError as failure:
-                events.emit("metadata.nova_failed", reason=failure.reason, error=str(failure), port=subject.port_id)
+                self._note_failed(subject, failure)
                 return error(failure.status, route.api)
             except BusyError:
                 events.emit("metadata.nova_busy", project=subject.project_id)
@@ -134,9 +146,7 @@ class NovaProxy:
             if self._away:
                 self._away = False
                 events.emit("metadata.nova_back")
-            return Response(
-                answer.status, answer.content_type, answer.body, headers=answer.headers, api=route.api, lasting=False
-            )
+            return self._given(subject, route, answer)
 
     def unavailable(self, api: str) -> Response:
         """The answer while Nova is not there."""
@@ -159,17 +169,25 @@ class NovaProxy:
         headers: Mapping[str, str],
         body: bytes | None,
         seconds: float,
+        whole: int,
     ) -> Answer:
+        """A turn lasts until the body has come, or nobody takes more of it."""
         if not self.turns.try_take(subject.project_id):
             try:
                 async with asyncio.timeout(seconds):
                     await self.turns.take(subject.project_id)
             except TimeoutError:
                 raise BusyError from None
+        rest = None
         try:
-            return await self._signed(subject, route, method, headers, body, seconds)
+            answer = await self._signed(subject, route, method, headers, body, seconds, whole)
+            rest = answer.rest
         finally:
-            self.turns.give(subject.project_id)
+            if rest is None:
+                self.turns.give(subject.project_id)
+        if rest is not None:
+            rest.then(lambda _, __: self.turns.give(subject.project_id))
+        return answer
 
     async def _signed(
         self,
@@ -179,6 +197,7 @@ class NovaProxy:
         headers: Mapping[str, str],
         body: bytes | None,
         seconds: float,
+        whole: int,
     ) -> Answer:
         """With the secret that Nova took last, and with the others when it does not take it any more."""
         secrets = self.signer.secrets
@@ -186,29 +205,52 @@ class NovaProxy:
         for offset in range(len(secrets)):
             number = (first + offset) % len(secrets)
             signed = {**headers, **self.signer.headers(subject, secrets[number])}
-            answer = await self._counted(method, route.target, signed, body, seconds)
+            answer = await self._counted(method, route.target, signed, body, seconds, whole)
             if answer.status != 403:
                 self._secret = number
                 return answer
+            if answer.rest is not None and offset < len(secrets) - 1:
+                answer.rest.close()
         events.emit("metadata.nova_forbidden", port=subject.port_id, instance=subject.instance_id)
         return answer
 
     async def _counted(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, seconds: float
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, seconds: float, whole: int
     ) -> Answer:
-        began = self.clock()
-        code = "cancelled"
+        count = partial(self._count, self.clock())
         try:
-            answer = await self._client.ask(method, target, headers, body, seconds)
-            code = str(answer.status)
-            return answer
+            answer = await self._client.ask(method, target, headers, body, seconds, whole)
         except UpstreamError as failure:
-            code = failure.reason
+            count(failure.reason)
             raise
-        finally:
-            self.counters.request(code)
-            if self._observe is not None:
-                self._observe(self.clock() - began, code)
+        except BaseException:
+            count("cancelled")
+            raise
+        if answer.rest is None:
+            count(str(answer.status))
+        else:
+            answer.rest.then(lambda code, _: count(code))
+        return answer
+
+    def _count(self, began: float, code: str) -> None:
+        self.counters.request(code)
+        if self._observe is not None:
+            self._observe(self.clock() - began, code)
+
+    def _given(self, subject: Subject, route: Route, answer: Answer) -> Response | Streamed:
+        """Nova's answer as one of ours."""
+        status, content_type, headers = answer.status, answer.content_type, answer.headers
+        if answer.rest is None:
+            return Response(status, content_type, answer.body, headers=headers, api=route.api, lasting=False)
+        answer.rest.then(partial(self._passed_on, subject))
+        return Streamed(
+            status, content_type, answer.body, answer.rest, length=answer.length, headers=headers, api=route.api
+        )
+
+    def _passed_on(self, subject: Subject, code: str, failure: UpstreamError | None) -> None:
+        """An answer that was passed on has ended."""
+        if failure is not None:
+            self._note_failed(subject, failure)
 
     async def _comes_back(self, seconds: float) -> bool:
         """Wait until Nova can be connected to, at most so many seconds; one knocks for all who wait."""
@@ -234,13 +276,16 @@ class NovaProxy:
             if not self._waiting:
                 return
             try:
-                await self._counted("GET", "/", {}, None, self.settings.timeout)
+                await self._counted("GET", "/", {}, None, self.settings.timeout, self.settings.response_bytes)
             except UnreachableError:
                 continue
             except UpstreamError:
                 pass
             self._back.set()
             return
+
+    def _note_failed(self, subject: Subject, failure: UpstreamError) -> None:
+        events.emit("metadata.nova_failed", reason=failure.reason, error=str(failure), port=subject.port_id)
 
     def _note_away(self, failure: UnreachableError) -> None:
         self._away_at = self.clock()

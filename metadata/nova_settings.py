@@ -30,7 +30,7 @@ class NovaSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Believe any certificate."""
     connect_timeout: float = 3.0
     timeout: float = 30.0
-    """Of a document, from the request to the last byte."""
+    """Of a document, what Nova may take for it, from the request to the last byte."""
     vendordata_timeout: float = 60.0
     """Of vendor_data2.json, for which Nova asks further services."""
     password_timeout: float = 30.0
@@ -49,6 +49,8 @@ class NovaSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the documents of a booting guest are fetched before it asks for them."""
     response_bytes: int = 4 * 1024 * 1024
     """Greatest answer that is taken."""
+    whole_bytes: int = 64 * 1024
+    """Greatest answer that is kept and shared; what is larger is passed on as it comes, to one guest."""
     connections: int = 256
     """Requests under way at Nova."""
     connections_per_project: int = 32

@@ -31,7 +31,7 @@ _EXPLANATIONS = {
     504: "The gateway has timed out.",
 }
 
-_BODILESS = frozenset((204, 304))
+BODILESS = frozenset((204, 304))
 """Their end is the end of the head; a length would be that of something else (RFC 9110 8.6)."""
 
 
@@ -88,9 +88,9 @@ class Response:
         """Whether to write it by `parts`."""
         length = len(body) + (SEED_CHARACTERS if self.seeded else 0)
         lines = [
-            f"HTTP/1.1 {status} {_phrase(status)}",
+            f"HTTP/1.1 {status} {phrase(status)}",
             *([f"Content-Type: {content_type}"] if content_type else []),
-            *([f"Content-Length: {length}"] if status not in _BODILESS else []),
+            *([f"Content-Length: {length}"] if status not in BODILESS else []),
             *(f"{name}: {value}" for name, value in headers),
             "",
         ]
@@ -122,7 +122,7 @@ def ending(date: str, keep_alive: bool) -> bytes:
 
 def error(status: int, api: str = "none", headers: tuple[tuple[str, str], ...] = ()) -> Response:
     """An error answer with a small HTML body, as Nova gives it."""
-    title = f"{status} {_phrase(status)}"
+    title = f"{status} {phrase(status)}"
     text = _EXPLANATIONS.get(status, _EXPLANATIONS[400])
     page = (
         f"<html>\n <head>\n  <title>{title}</title>\n </head>\n <body>\n  <h1>{title}</h1>\n  {text}\n </body>\n</html>"
@@ -130,7 +130,7 @@ def error(status: int, api: str = "none", headers: tuple[tuple[str, str], ...] =
     return Response(status, HTML, page.encode("ascii"), headers=headers, api=api)
 
 
-def _phrase(status: int) -> str:
+def phrase(status: int) -> str:
     """The reason phrase; a code that is not registered has none of its own."""
     try:
         return HTTPStatus(status).phrase

@@ -26,6 +26,7 @@ from metadata.limits import Limiter, Window, limiter
 from metadata.responses import Response, ending, error
 from metadata.settings import Settings
 from metadata.stream import Stream
+from metadata.streamed import Streamed
 
 ACCEPTS_AT_ONCE = 64
 """Connections taken from one listener before the others have their turn."""
@@ -41,7 +42,7 @@ PROXIED = ""
 ACCESS_PER_SECOND = 100
 """Records of the access log, of all networks; the next one says how many were left out."""
 
-AccessHook = Callable[[Caller, Request, Response, str, float], None]
+AccessHook = Callable[[Caller, Request, Response | Streamed, str, float], None]
 """Takes the port's id ("": not known) and the seconds that the answer took, held ones included."""
 Gate = Callable[[Request, Known, float], Response | None]
 """Takes the wall clock as its last argument."""
@@ -295,7 +296,9 @@ class MetadataServer:
         if self._own_access:
             self.access = self._log_access if events.log.isEnabledFor(logging.DEBUG) else None
 
-    def _log_access(self, caller: Caller, request: Request, response: Response, port: str, seconds: float) -> None:
+    def _log_access(
+        self, caller: Caller, request: Request, response: Response | Streamed, port: str, seconds: float
+    ) -> None:
         if self._access_left <= 0:
             self._access_skipped += 1
             return

@@ -32,10 +32,11 @@ from metadata.nova_proxy import NovaProxy
 from metadata.responses import Response
 from metadata.server import MetadataServer
 from metadata.settings import Settings
+from metadata.streamed import Streamed
 from metadata.tokens import KeyRing, TokenKeys
 from metadata.upstream import Answer, BrokenError, UnreachableError
 from tests.moves import ADDRESSES, DOCUMENTS, MACS, NETWORKS, Guest, Owner, World, addresses, belongs, nova_body
-from tests.unit.metadata.asking import Clock
+from tests.unit.metadata.asking import Clock, Parts
 from tests.unit.metadata.asking import settings as nova_settings
 from tests.unit.metadata.lab import listening
 
@@ -60,9 +61,11 @@ class Nova:
         self.world = world
         self.turns = 0
         self.failing = 0
+        self.streamed = 0
+        self.let_go: list[None] = []
 
     async def ask(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, seconds: float
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, seconds: float, whole: int
     ) -> Answer:
         instance, project = headers["X-Instance-ID"], headers["X-Tenant-ID"]
         told = nova_body(instance, project, self.world.versions[instance], target)
@@ -71,7 +74,11 @@ class Nova:
             await asyncio.sleep(0)
         if failing:
             raise (UnreachableError, BrokenError)[failing - 1]("x")
-        return Answer(404 if target == "/none" else 200, "text/plain", (), told)
+        status = 404 if target == "/none" else 200
+        if self.turns % 2 == 0:
+            return Answer(status, "text/plain", (), told)
+        self.streamed += 1
+        return Answer(status, "text/plain", (), told[:2], Parts(told[2:], self.let_go), len(told))
 
     async def close(self) -> None:
         pass
@@ -157,29 +164,34 @@ class Node:
     def _gate(self, request: Request, known: Any, now: float) -> Response | None:
         return imds.gate(request, known, self.keys, NOW)
 
-    def _written(self, caller: Caller, request: Request, response: Response, port: str, seconds: float) -> None:
+    def _written(
+        self, caller: Caller, request: Request, response: Response | Streamed, port: str, seconds: float
+    ) -> None:
         """An answer is written: whose is it, at this moment?"""
         if response.status != 200 or request.method == "POST":
             return
         guest, path = self.guest(caller), request.target.decode()
         owner = self.world.owner(guest)
-        said = f"{guest} {request.method} {path} -> {response.content()[:200]!r}; may see {owner}"
+        # What is passed on as it comes is looked at by the guest who gets it.
+        content = response.content() if isinstance(response, Response) else None
+        said = f"{guest} {request.method} {path} -> {content!r}; may see {owner}"
         if owner is None or owner.port != port:
             self.wrong.append(f"port {port!r}: {said}")
             return
         token = request.headers.get(TOKEN)
         if request.method == "PUT":
-            self.tokens[response.content().decode()] = port
+            assert content is not None
+            self.tokens[content.decode()] = port
         elif token is not None and self.tokens.get(token) != port:
             self.wrong.append(f"by a token for {self.tokens.get(token)!r}: {said}")
         elif token is None and owner.tokens:
             self.wrong.append(f"without a token: {said}")
         elif path == PASSWORD and not owner.nova:
-            if response.content() != self.kept.get(owner.instance, b""):
+            if content != self.kept.get(owner.instance, b""):
                 self.wrong.append(said)
         elif path in DOCUMENTS:
             self.right += 1
-            if not belongs(owner, path, response.content()):
+            if content is not None and not belongs(owner, path, content):
                 self.wrong.append(said)
 
 
@@ -287,6 +299,7 @@ def test_no_answer_is_anothers(steps: list[Any], seed: int, prefetch: bool) -> N
             await node.close()
             await asyncio.sleep(0)
         assert node.wrong == []
+        assert len(node.upstream.let_go) == node.upstream.streamed
 
     asyncio.run(test())
 

@@ -16,8 +16,9 @@ from metadata.nova_proxy import NovaProxy
 from metadata.nova_settings import NovaSettings
 from metadata.responses import Response
 from metadata.signature import Subject, sign
+from metadata.streamed import Streamed
 from metadata.upstream import Answer, BrokenError, SlowError, UnreachableError
-from tests.unit.metadata.asking import CALLER, Clock
+from tests.unit.metadata.asking import CALLER, Clock, Parts
 
 SECRET = "s3cr3t"
 PORTS = 3
@@ -33,9 +34,12 @@ class Upstream:
         self.failure: type[Exception] | None = None
         self.generation = [0] * PORTS
         self.status = 200
+        self.large = False
+        self.streamed = 0
+        self.let_go: list[None] = []
 
     async def ask(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, seconds: float
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, seconds: float, whole: int
     ) -> Answer:
         instance = headers["X-Instance-ID"]
         assert headers["X-Instance-ID-Signature"] == sign(SECRET, instance)
@@ -44,7 +48,11 @@ class Upstream:
             await asyncio.sleep(0)
         if failure is not None:
             raise failure("x")
-        return Answer(status, "text/plain", (), f"{instance} {headers['X-Tenant-ID']} {target}".encode())
+        answer = f"{instance} {headers['X-Tenant-ID']} {target}".encode()
+        if not self.large:
+            return Answer(status, "text/plain", (), answer)
+        self.streamed += 1
+        return Answer(status, "text/plain", (), answer[:2], Parts(answer[2:], self.let_go))
 
     async def close(self) -> None:
         pass
@@ -68,6 +76,8 @@ step = st.one_of(
     st.tuples(st.just("turns"), st.integers(0, 4), st.just("")),
     st.tuples(st.just("fail"), st.integers(0, len(FAILURES)), st.just("")),
     st.tuples(st.just("status"), st.sampled_from([200, 200, 404, 500]), st.just("")),
+    st.tuples(st.just("large"), st.integers(0, 1), st.just("")),
+    st.tuples(st.just("hang up"), st.integers(0, 100), st.just("")),
     st.tuples(st.just("run"), st.integers(0, 5), st.just("")),
 )
 
@@ -96,7 +106,17 @@ def test_isolation(steps: list[tuple[str, int, str]], prefetch: bool) -> None:
             except RetiredError:
                 assert backends[port] is not backend
                 return
-            if found.status == 200:
+            if isinstance(found, Streamed):
+                # It had begun; a change in the middle of it is no other guest's.
+                assert generations[port] == generation
+                body = found.first
+                try:
+                    while part := await found.rest.read():
+                        body += part
+                finally:
+                    found.close()
+                assert body == f"i{port}-{generation} t{port} {path.rstrip('/')}".encode()
+            elif found.status == 200:
                 # What was begun before a change may be there, but only if nothing had changed when it was given out.
                 assert generations[port] == generation
                 assert found.body.startswith(f"i{port}-{generation} t{port} {path.rstrip('/')}".encode())
@@ -118,15 +138,22 @@ def test_isolation(steps: list[tuple[str, int, str]], prefetch: bool) -> None:
                     upstream.failure = (*FAILURES, None)[number]
                 case "status":
                     upstream.status = number
+                case "large":
+                    upstream.large = bool(number)
+                case "hang up":
+                    if asking:
+                        asking[number % len(asking)].cancel()
                 case "run":
                     for _ in range(number):
                         await asyncio.sleep(0)
             assert proxy.library.size <= 1 << 15
             assert proxy.turns.used <= 3
-        await asyncio.gather(*asking)
+        for outcome in await asyncio.gather(*asking, return_exceptions=True):
+            assert outcome is None or isinstance(outcome, asyncio.CancelledError), outcome
         while proxy.tasks:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert proxy.turns.used == 0
+        assert len(upstream.let_go) == upstream.streamed
         await proxy.close()
 
     asyncio.run(test())

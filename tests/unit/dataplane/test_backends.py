@@ -162,7 +162,9 @@ async def test_a_password_is_kept_once_and_survives(tmp_path: Path) -> None:
         async def ask(method: str, body: bytes | None = None, known: Known = verdict) -> Response:
             request = Request(method, b"/openstack/latest/%70assword/", True, body)
             answer = known.backend.answer(request, CALLER, 0.0)
-            return answer if isinstance(answer, Response) else await answer
+            came = answer if isinstance(answer, Response) else await answer
+            assert isinstance(came, Response)
+            return came
 
         if not again:
             assert (await ask("GET")).body == b""

@@ -16,6 +16,7 @@ from metadata.nova_settings import NovaSettings
 from metadata.records import InstanceDocument
 from metadata.responses import Response
 from metadata.signature import Subject
+from metadata.upstream import Rest
 from tests.nova import SECRET, Nova
 
 CALLER = Caller("blue-net", "02:00:00:00:00:05", "10.0.0.5")
@@ -29,6 +30,22 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Parts(Rest):
+    """The last part of a body; `let_go` gets one entry when it was let go of."""
+
+    def __init__(self, body: bytes, let_go: list[None]) -> None:
+        super().__init__(200)
+        self._parts = [body]
+        self._let_go = let_go
+
+    async def _next(self) -> bytes:
+        await asyncio.sleep(0)
+        return self._parts.pop() if self._parts else b""
+
+    def _stop(self) -> None:
+        self._let_go.append(None)
 
 
 def settings(url: str, **changes: Any) -> NovaSettings:
@@ -61,4 +78,6 @@ async def ask(
     answer = backend.answer(request, CALLER, 0.0)
     if isinstance(answer, Response):
         return answer
-    return await asyncio.create_task(answer)
+    came = await asyncio.create_task(answer)
+    assert isinstance(came, Response)
+    return came

@@ -40,7 +40,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def status(upstream: Nova, **changes: object) -> int:
     client = NovaClient(settings(upstream.url, **changes))
     try:
-        return (await client.ask("GET", "/", {}, None, 5.0)).status
+        return (await client.ask("GET", "/", {}, None, 5.0, 1000)).status
     finally:
         await client.close()
 
@@ -96,7 +96,7 @@ async def test_a_nova_that_does_not_take_the_connection_is_away() -> None:
             clients[-1].connect_ex(full.getsockname())
         client = NovaClient(settings(f"http://127.0.0.1:{full.getsockname()[1]}", connect_timeout=0.1))
         with pytest.raises(UnreachableError):
-            await client.ask("GET", "/", {}, None, 5.0)
+            await client.ask("GET", "/", {}, None, 5.0, 1000)
         await client.close()
         for sock in clients:
             sock.close()
@@ -108,7 +108,7 @@ async def test_nothing_of_ours_is_sent_that_was_not_named() -> None:
     await upstream.start()
     client = NovaClient(settings(upstream.url + "/"))
     for method, body in (("GET", None), ("POST", b""), ("POST", b"\0" * 70000)):
-        await client.ask(method, "/?a=%20", {"X-Mine": "1"}, body, 5.0)
+        await client.ask(method, "/?a=%20", {"X-Mine": "1"}, body, 5.0, 1000)
         asked = upstream.asked[-1]
         assert (asked.method, asked.raw_path) == (method, "/?a=%20")
         length = set() if body is None else {"Content-Length"}
