@@ -1,4 +1,4 @@
-"""slowhttptest in one tenant: headers, bodies and readers that take for ever, endless ranges; the other notices nothing."""
+"""slowhttptest in one tenant: slow headers, bodies and readers, endless ranges; the other tenant notices nothing."""
 
 from __future__ import annotations
 
