@@ -19,15 +19,16 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SINGLE = ("_batch_c", "_checksum_c", "_cpu_c", "_framing_c", "_hasher_c")
+SINGLE = ("_batch_c", "_cpu_c", "_framing_c", "_hasher_c")
 """Built once, for the oldest processor of the architecture."""
-LEVELLED: tuple[str, ...] = ("_flow",)
+LEVELLED: tuple[str, ...] = ("_checksum", "_flow")
 """Stages that are built once for each level: `_x_c`, and on x86-64 `_x_avx2` and `_x_avx512`, which include it."""
 # Only a module that fastpath._select loads after asking the processor may be compiled with these.
 LEVELS: dict[str, list[str]] = {
     "avx2": ["-march=x86-64-v3", "-mtune=generic"],
     "avx512": ["-march=x86-64-v4", "-mavx512vbmi", "-mtune=generic"],
 }
+HEADERS = sorted(str(path) for path in Path("fastpath").glob("*.h"))
 
 Macros = list[tuple[str, str | None]]
 
@@ -99,7 +100,8 @@ def extensions() -> list[Extension]:
                 extra_link_args=LINK.get(MODE, []),
                 define_macros=[*MACROS.get(MODE, []), ("NODEPLANE_BUILD", f'"{MODE}"')],
                 # Cython's own file times do not follow `include`.
-                depends=[f"fastpath/{source}.pyx"],
+                depends=[f"fastpath/{source}.pyx", *HEADERS],
+                include_dirs=["fastpath"],
             )
             for name, source, flags in modules()
         ],

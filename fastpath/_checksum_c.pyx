@@ -1,12 +1,16 @@
-"""The Internet checksum, compiled; `_checksum_py` is the specification."""
+"""The Internet checksum of bytes and of batches, compiled; `_checksum_py` is the specification."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-
-cdef extern from "Python.h":
-    long PyLong_AsLongAndOverflow(object number, int *overflow) except? -1
+from fastpath._batch_c cimport Batch, batch_t
+from fastpath._checksum cimport (
+    PyLong_AsLongAndOverflow, bounded, fold16, load16, nodeplane_fold, nodeplane_sum, sum16, udp4_sum,
+)
+from fastpath._transport cimport (
+    IP_FRAGMENT, IP_OPTIONS, NOT_IP, PASS, TCP, UDP, complete, header_checksum, locate, pseudo_sum, transport,
+)
 
 
 cdef extern from *:
@@ -17,17 +21,19 @@ cdef extern from *:
     """
     const char *NODEPLANE_BUILD
 
+cdef extern from *:
+    void __builtin_prefetch(const void *at) noexcept nogil
+
+# Of fastpath.reasons.Reason and fastpath.flags.Flags.
+cdef enum:
+    IP_CHECKSUM = 8
+    UDP_ZERO_CHECKSUM = 12
+    LAYER4_CHECKSUM = 29
+    PARTIAL_CHECKSUM = 1 << 24
+    AHEAD = 8           # packets whose headers are fetched early
+
 
 BUILD = NODEPLANE_BUILD.decode("ascii")
-
-
-cdef long bounded(object number, long most, str message) except -1:
-    # `number` as a C integer if it is 0 to `most`, else ValueError; cheaper than two Python comparisons.
-    cdef int overflow = 0
-    cdef long value = PyLong_AsLongAndOverflow(number, &overflow)
-    if overflow or value < 0 or value > most:
-        raise ValueError(message)
-    return value
 
 
 def internet_checksum(data, initial=0):
@@ -37,12 +43,12 @@ def internet_checksum(data, initial=0):
     if type(data) is bytes:
         # The common case, without the cost of a buffer request.
         start = _initial(initial)
-        total = sum16(<const unsigned char *> <bytes> data, len(<bytes> data))
+        total = sum16(<const uint8_t *> <bytes> data, len(<bytes> data))
     else:
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             start = _initial(initial)
-            total = sum16(<const unsigned char *> view.buf, view.len)
+            total = sum16(<const uint8_t *> view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
     return 0xFFFF - fold16(total + start)
@@ -69,3 +75,91 @@ def udp4_checksum(bytes src_ip not None, bytes dst_ip not None, src_port, dst_po
     memcpy(addresses, <const unsigned char *> src_ip, 4)
     memcpy(&addresses[4], <const unsigned char *> dst_ip, 4)
     return udp4_sum(addresses, source + destination, <const unsigned char *> payload, len(payload))
+
+
+def update(checksum, bytes old not None, bytes new not None):
+    """Return the checksum after `old` became `new`; see `fastpath._checksum_py.update`."""
+    cdef const uint8_t *at
+    cdef Py_ssize_t i
+    cdef uint64_t total = 0xFFFF - <uint64_t> bounded(checksum, 0xFFFF, "a checksum is 0 to 65535")
+    if len(old) % 2 or len(new) % 2:
+        raise ValueError("what is replaced is whole 16-bit words")
+    at = <const uint8_t *> old
+    for i in range(0, len(old), 2):
+        total += 0xFFFF - load16(at + i)
+    total += sum16(<const uint8_t *> new, len(new))
+    return 0xFFFF - fold16(total)
+
+
+def fill(Batch batch not None, bint partial=False):
+    """Write the checksums of every packet; see `fastpath._checksum_py.fill`."""
+    cdef batch_t *b
+    cdef transport t
+    cdef uint32_t i, reason, filled = 0
+    cdef uint16_t word
+    cdef uint8_t *frame
+    batch.enter()
+    try:
+        b = &batch.b
+        with nogil:
+            for i in range(b.count):
+                if i + AHEAD < b.count:
+                    __builtin_prefetch(b.memory + b.offset[i + AHEAD])
+                if b.verdict[i]:
+                    continue
+                frame = b.memory + b.offset[i]
+                reason = locate(frame, b.length[i], &t)
+                if t.header:
+                    header_checksum(frame + t.ip, t.header)
+                if reason != PASS or not t.field:
+                    continue
+                filled += 1
+                if partial and (t.protocol == TCP or t.protocol == UDP):
+                    word = <uint16_t> nodeplane_fold(pseudo_sum(frame, &t, t.size))
+                    memcpy(frame + t.at + t.field, &word, 2)
+                    b.flags[i] |= PARTIAL_CHECKSUM
+                else:
+                    complete(frame, &t)
+                    b.flags[i] &= ~<uint32_t> PARTIAL_CHECKSUM
+    finally:
+        batch.leave()
+    return filled
+
+
+cdef inline uint32_t judge(const uint8_t *frame, uint32_t length, bint partial) noexcept nogil:
+    # PASS, or why the frame is dropped.
+    cdef transport t
+    cdef uint32_t reason = locate(frame, length, &t)
+    if reason not in (PASS, NOT_IP, IP_FRAGMENT, IP_OPTIONS):
+        return reason
+    if t.header and nodeplane_fold(nodeplane_sum(frame + t.ip, t.header)) != 0xFFFF:
+        return IP_CHECKSUM
+    if reason != PASS or not t.field:
+        return PASS
+    if partial and (t.protocol == TCP or t.protocol == UDP):
+        return PASS
+    if t.protocol == UDP and not (frame[t.at + 6] | frame[t.at + 7]):
+        return PASS if t.version == 4 else UDP_ZERO_CHECKSUM
+    if nodeplane_fold(pseudo_sum(frame, &t, t.size) + nodeplane_sum(frame + t.at, t.size)) != 0xFFFF:
+        return LAYER4_CHECKSUM
+    return PASS
+
+
+def verify(Batch batch not None):
+    """Drop the packets whose checksums are wrong; see `fastpath._checksum_py.verify`."""
+    cdef batch_t *b
+    cdef uint32_t i, kept = 0
+    batch.enter()
+    try:
+        b = &batch.b
+        with nogil:
+            for i in range(b.count):
+                if i + AHEAD < b.count:
+                    __builtin_prefetch(b.memory + b.offset[i + AHEAD])
+                if b.verdict[i]:
+                    continue
+                b.verdict[i] = judge(b.memory + b.offset[i], b.length[i], b.flags[i] & PARTIAL_CHECKSUM)
+                kept += b.verdict[i] == PASS
+    finally:
+        batch.leave()
+    return kept

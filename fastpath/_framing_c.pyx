@@ -4,7 +4,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from fastpath._checksum_c cimport bounded, fold16, load16, store16, sum16, udp4_sum
+from fastpath._checksum cimport bounded, fold16, load16, store16, sum16, udp4_sum
 
 from fastpath.frame import DROP_REASONS, FrameError, Udp4
 

@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import importlib
 import os
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Final, Literal, get_args
 
 VARIABLE: Final = "NODEPLANE_FASTPATH"
-MODULES: Final = (
-    "fastpath._cpu_c",
-    "fastpath._checksum_c",
-    "fastpath._framing_c",
-    "fastpath._batch_c",
-    "fastpath._hasher_c",
-)
-LEVELLED: Final[tuple[str, ...]] = ("flow",)
+MODULES: Final = ("fastpath._cpu_c", "fastpath._framing_c")
+"""Loaded at once: the choice needs the first, the daemon both."""
+LATER: Final = ("fastpath._batch_c", "fastpath._hasher_c")
+"""Must be built, but are loaded by who uses them: nothing else is to cost a start-up anything."""
+LEVELLED: Final[tuple[str, ...]] = ("checksum", "flow")
 """Stages built once for each level, without prefix and suffix."""
 _BUILD: Final = "build it with `python setup.py build_ext --inplace` in a checkout, or reinstall the wheel"
 
@@ -36,15 +34,16 @@ def choose(wanted: str) -> Level:
 
     Raises ImportError for an unknown value, for a level whose compiled modules are not built or which this processor
     cannot run, and for a compiled module that exists but cannot be loaded (a stale or foreign build must not be passed
-    over in silence).
+    over in silence; of those that are loaded later, whoever uses them gets the error).
     """
     if wanted not in ("", *get_args(Level)):
         *most, last = get_args(Level)
         raise ImportError(f"{VARIABLE}={wanted!r} is unknown: use {', '.join(most)} or {last}, or unset it")
     if wanted == "pure":
         return "pure"
-    for name in (*MODULES, *(f"fastpath._{stage}_c" for stage in LEVELLED)):
-        if not _loads(name):
+    later = (*LATER, *(f"fastpath._{stage}_c" for stage in LEVELLED))
+    for name in (*MODULES, *later):
+        if not (_loads(name) if name in MODULES else find_spec(name)):
             if wanted:
                 raise ImportError(f"{name} is not built: {_BUILD}")
             return "pure"

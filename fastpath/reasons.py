@@ -37,6 +37,8 @@ class Reason(IntEnum):
     NO_HEADROOM = 25
     HOP_LIMIT = 26
     DESTINATION = 27
+    TCP_HEADER_LENGTH = 28
+    LAYER4_CHECKSUM = 29
 
 
 MEANING: Final[dict[Reason, str]] = {
@@ -68,4 +70,6 @@ MEANING: Final[dict[Reason, str]] = {
     Reason.NO_HEADROOM: "there is no room before the packet for the outer headers",
     Reason.HOP_LIMIT: "the inner TTL or hop limit, which the outer header inherits, is zero",
     Reason.DESTINATION: "the outer destination is not an address of this VTEP",
+    Reason.TCP_HEADER_LENGTH: "the TCP header length is below 20 bytes or runs past the datagram",
+    Reason.LAYER4_CHECKSUM: "the TCP, UDP, ICMP or ICMPv6 checksum is wrong",
 }

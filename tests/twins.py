@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from fastpath import _batch_py, _checksum_py, _framing_py, _select
+from fastpath import _batch_py, _framing_py, _select
 
 
 def built(name: str) -> ModuleType | None:
@@ -28,7 +28,6 @@ BUILT = None not in (CHECKSUM_C, FRAMING_C, BATCH_C, HASHER_C)
 
 needs_build = pytest.mark.skipif(not BUILT, reason="the extensions are not built")
 
-CHECKSUMS = [pytest.param(_checksum_py, id="plain"), pytest.param(CHECKSUM_C, id="compiled", marks=needs_build)]
 FRAMINGS = [pytest.param(_framing_py, id="plain"), pytest.param(FRAMING_C, id="compiled", marks=needs_build)]
 BATCHES = [pytest.param(_batch_py, id="plain"), pytest.param(BATCH_C, id="compiled", marks=needs_build)]
 COMPILED_LEVELS: tuple[_select.Level, ...] = _select.runnable() if BUILT else ()
@@ -39,3 +38,6 @@ def stages(name: str) -> list[object]:
     """Parameters: the module of stage `name` at every level that runs here, plain first."""
     levels: tuple[_select.Level, ...] = ("pure", *COMPILED_LEVELS)
     return [pytest.param(_select.stage(name, level), id=level) for level in levels]
+
+
+CHECKSUMS = stages("checksum")

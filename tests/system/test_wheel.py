@@ -76,7 +76,7 @@ def test_wheel(tmp_path: Path, mode: str, level: str) -> None:
     code = {name for name in names if ".dist-info/" not in name}
     wanted = {str(shipped()[name].relative_to(ROOT)) for name in SHIPPED}
     assert {name for name in code if name.endswith(".py")} == wanted
-    assert {Path(name).suffix for name in code} <= {".py", ".pyi", ".pxd", ".so", ".typed"}
+    assert {Path(name).suffix for name in code} <= {".py", ".pyi", ".pxd", ".h", ".so", ".typed"}
     assert {name for name in code if name.endswith(".typed")} == {
         "dataplane/py.typed", "fastpath/py.typed", "metadata/py.typed"
     }  # fmt: skip

@@ -36,3 +36,11 @@ def test_command_line_does_not_load_the_daemon() -> None:
 
 def test_pure_core_loads_no_input_or_output() -> None:
     assert not loaded("dataplane.dhcp.core") & {"asyncio", "socket", "logging", "aiohttp", "pyroute2"}
+
+
+def test_framing_loads_nothing_of_the_batches() -> None:
+    # A daemon that only answers DHCP and metadata pays for no more than it uses.
+    found = {name for name in loaded("fastpath.framing") if name.startswith("fastpath._")}
+    assert not {
+        name for name in found if name.endswith(("avx2", "avx512")) or "_batch" in name or "_checksum_c" in name
+    }
