@@ -52,6 +52,7 @@ class Connection(Stream):
         "_backend",
         "_began",
         "_owned",
+        "_paid",
         "_pending",
         "_port",
         "_reader",
@@ -76,6 +77,8 @@ class Connection(Stream):
         """Nobody else waits for it."""
         self._backend: Backend | None = None
         """Who makes it."""
+        self._paid = False
+        """The request that waits, in HELD, has been counted by the limit of its port."""
         self._since = 0.0
         self._port = ""
         """Of the request that is being answered, once it is known."""
@@ -230,11 +233,11 @@ class Connection(Stream):
         if server.observe is not None and self.state is not WAITING:
             server.observe(monotonic() - began)
 
-    def _reply(self, request: Request, verdict: Known | Refused, moment: float) -> None:
+    def _reply(self, request: Request, verdict: Known | Refused, moment: float, paid: bool = False) -> None:
         if isinstance(verdict, Known):
             server = self.listener.server
             port = self._port = verdict.port_id
-            if server.limiter is not None and (wait := server.limiter.take(port, moment)):
+            if server.limiter is not None and not paid and (wait := server.limiter.take(port, moment)):
                 self.listener.counters.drop("rate_limited")
                 self._respond(request, _too_many(math.ceil(wait)))
                 return
@@ -293,7 +296,8 @@ class Connection(Stream):
     def _look_again(self) -> None:
         verdict = self.listener.server.lookup.lookup(self.caller)
         if not isinstance(verdict, Unknown):
-            self._reply(self._release(), verdict, monotonic())
+            paid = self._paid
+            self._reply(self._release(), verdict, monotonic(), paid)
             self._go_on()
 
     def _give_up(self) -> None:
@@ -304,6 +308,7 @@ class Connection(Stream):
         request = self._asked
         assert request is not None
         self._asked = None
+        self._paid = False
         self.listener.held.pop(self, None)
         self.state = READING
         return request
@@ -335,10 +340,24 @@ class Connection(Stream):
         elif not pending.cancelled() and (isinstance(pending.exception(), RetiredError) or self._is_old()):
             self._abandon()
             let_go(pending)
-            self._answer(self._release())
+            self._ask_again(self._release())
             self._go_on()
         else:
             self._arrived(_FAILED if pending.cancelled() else pending.result())
+
+    def _ask_again(self, request: Request) -> None:
+        """The same request, to whatever its caller is now; it counts, and is measured, as one."""
+        server, since = self.listener.server, self._since
+        verdict = server.lookup.lookup(self.caller)
+        if isinstance(verdict, Unknown):
+            self._hold(request, verdict)
+            self._paid = True
+            return
+        self._reply(request, verdict, monotonic(), paid=True)
+        if self.state is WAITING:
+            self._since = since
+        elif server.observe is not None:
+            server.observe(monotonic() - since)
 
     def _is_old(self) -> bool:
         """Whether the answer was ready, but the caller became another before its turn to be written came."""

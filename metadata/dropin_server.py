@@ -43,9 +43,8 @@ class DropinConnection(Connection):
         self._reader.feed(data)
 
     def _answer(self, request: Request) -> None:
-        if not isinstance(self.caller, Forwarded):  # it is when its backend wants to be asked again
-            assert isinstance(self._reader, ForwardedReader)
-            self.caller = self._reader.callers.popleft()
+        assert isinstance(self._reader, ForwardedReader)
+        self.caller = self._reader.callers.popleft()
         super()._answer(msgspec.structs.replace(request, keep_alive=False))
 
     def whose(self) -> str:

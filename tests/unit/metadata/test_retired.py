@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from metadata.backend import RetiredError
 from metadata.http1 import Request
 from metadata.identity import NO_PORT, Caller, Known
 from metadata.responses import TEXT, Response
+from metadata.settings import Settings
 from tests.unit.metadata.conftest import Run
 from tests.unit.metadata.lab import lab, until
 
 A = "127.0.0.5"
+ONE = Settings(defer_accept_seconds=0, sweep_seconds=0.01, rate=0.001, burst=1)
+"""A single request of each port."""
 
 
 class Old:
@@ -90,5 +95,54 @@ def test_an_answer_that_was_ready_a_moment_before_the_change_is_not_given_out(ru
             assert (await getting.answer())[2] == b"new /1"
             # What was done is not done again.
             assert (await posting.answer())[2] == b"old"
+
+    run(test())
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_request_that_is_asked_again_is_one_request(run: Run, held: bool) -> None:
+    """To the limit of requests, and to the times that are measured."""
+
+    async def test() -> None:
+        async with lab(ONE) as it:
+            times: list[float] = []
+            it.server.observe = times.append
+            old = Old()
+            it.ports.verdicts["blue", A] = Known("port", old)
+            guest = await it.guest()
+            await guest.send(b"GET /1 HTTP/1.1\r\n\r\n")
+            await until(lambda: old.asked)
+            it.ports.verdicts["blue", A] = NO_PORT if held else Known("port", New())
+            old.changed.set()
+            if held:
+                await until(lambda: it.server.listeners["blue"].held)
+                it.ports.verdicts["blue", A] = Known("port", New())
+                it.server.recheck("blue")
+            assert (await guest.answer())[::2] == (200, b"new /1")
+            assert len(times) == (0 if held else 1)
+            assert (await guest.ask("/2"))[0] == 429
+
+    run(test())
+
+
+def test_a_request_that_is_asked_again_and_waits_again_is_one_request(run: Run) -> None:
+    async def test() -> None:
+        async with lab(ONE) as it:
+            times: list[float] = []
+            it.server.observe = times.append
+            olds = [Old(), Old()]
+            guest = await it.guest()
+            it.ports.verdicts["blue", A] = Known("port", olds[0])
+            await guest.send(b"GET /1 HTTP/1.1\r\n\r\n")
+            await until(lambda: olds[0].asked)
+            it.ports.verdicts["blue", A] = Known("port", olds[1])
+            olds[0].changed.set()
+            await until(lambda: olds[1].asked)
+            it.ports.verdicts["blue", A] = Known("port", New())
+            olds[1].changed.set()
+            assert (await guest.answer())[::2] == (200, b"new /1")
+            assert len(times) == 1
+            # The next request is one of its own again.
+            assert (await guest.ask("/2"))[0] == 429
 
     run(test())
