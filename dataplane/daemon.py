@@ -112,7 +112,7 @@ class _Daemon:
             nova = open_proxy(self._config.nova, metrics)
             if nova is not None:
                 stack.push_async_callback(nova.close)
-            backends = Backends(PasswordBook(store), nova, self._config.metadata.backend)
+            backends = Backends(PasswordBook(store, lambda: self._node.position), nova, self._config.metadata.backend)
             self._callers = Callers(desired, _defaults(self._config), backends)
             answered = metrics.histogram("nodeplane_metadata_request_duration_seconds").observer()
             self._tokens = await TokenKeeper.open(store)

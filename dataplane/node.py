@@ -86,6 +86,11 @@ class Node:
         durations = metrics.histogram("nodeplane_dhcp_response_duration_seconds")
         self._services = Services(metadata, leases.take, durations, Closer(), fdstore)
 
+    @property
+    def position(self) -> int:
+        """Position that the model has been brought to; the kernel may be behind it."""
+        return self._position
+
     async def start(self) -> None:
         """Take a snapshot and bring the kernel to it. Networks that fail are left for `run` to try again."""
         await self.reconciler.listen()
@@ -178,6 +183,7 @@ class Node:
             self._events.add("embedded", kind_of(item))
             match item:
                 case Network():
+                    touched.add(item.id)
                     self._change(item)
                 case Port():
                     touched.add(item.network_id)
@@ -186,12 +192,12 @@ class Node:
                 case Instance():
                     touched.update(port.network_id for port in self.desired.ports_of_instance(item.id))
         self._callers.forget((*undo.puts, *change.puts))
+        self._position = position  # those who are answered below are who this state says
         if removed:
             self._leases.forget_ports(removed)
         for network_id in touched:
             self._retire_if_empty(network_id)
             self._metadata.recheck(network_id)
-        self._position = position
         self.reconciler.wake()
 
     def _is_here(self, port: Port) -> bool:

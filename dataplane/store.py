@@ -31,6 +31,10 @@ from dataplane.store_writer import Question, Transaction, Writer
 
 T = TypeVar("T")
 
+# Chosen: who follows the store is some changes behind it, not thousands.
+FORGOTTEN = 4096
+"""Instances of which is remembered when they became another machine."""
+
 
 class Applied(msgspec.Struct, frozen=True):
     """What became of a transaction."""
@@ -66,6 +70,10 @@ class Store:
         self._log = ChangeLog()
         self._passwords: dict[str, bytes] = {}
         self._pending: deque[_Pending] = deque()
+        self._forgotten_at: dict[str, int] = {}
+        """Position at which an instance became another machine, the earliest first."""
+        self._forgotten_floor = 0
+        """What became another machine at this position or before may not be in there."""
         self._epoch = 0
         self._closed = False
 
@@ -78,6 +86,7 @@ class Store:
         store._writer.start(store._answer_to(opened))
         position, store._head, store._passwords = await opened
         store._log = ChangeLog(position)
+        store._forgotten_floor = position
         return store
 
     @property
@@ -145,13 +154,17 @@ class Store:
         """The password that the instance with this uuid has posted, durably; empty if there is none."""
         return self._passwords.get(instance, b"")
 
-    async def save_password(self, instance: str, password: bytes) -> bool:
+    async def save_password(self, instance: str, password: bytes, seen: int | None = None) -> bool:
         """Keep the password of an instance; returns when it is durable.
 
         False: there is one already, or no such instance, and nothing is changed. A password ends with its instance,
-        and when the instance gets another project or image: a rebuilt machine is another machine. Raises StoreError.
+        and when the instance gets another project or image: a rebuilt machine is another machine. `seen` is the
+        position that whoever took the password knew; it is not kept if the instance became another machine since.
+        Raises StoreError.
         """
         self._check_open()
+        if seen is not None and self._is_another(instance, seen):
+            return False
         future: asyncio.Future[bool] = self._loop.create_future()
         future.add_done_callback(_retrieve)
         settle = self._answer_to(future)
@@ -209,6 +222,17 @@ class Store:
                 gone.append(item.id)
         return gone
 
+    def _is_another(self, instance: str, seen: int) -> bool:
+        """Whether the instance may be another machine than at position `seen`, by a transaction until now.
+
+        A later one is behind the password in the writer's queue, and takes it away.
+        """
+        return (
+            seen < self._forgotten_floor
+            or self._forgotten_at.get(instance, 0) > seen
+            or any(instance in pending.forgotten for pending in self._pending)
+        )
+
     def _head_position(self) -> int:
         return self._pending[-1].change.position if self._pending else self._log.position
 
@@ -245,6 +269,10 @@ class Store:
             done = self._pending.popleft()
             for instance in done.forgotten:
                 self._passwords.pop(instance, None)
+                self._forgotten_at.pop(instance, None)
+                self._forgotten_at[instance] = done.change.position
+            while len(self._forgotten_at) > FORGOTTEN:
+                self._forgotten_floor = self._forgotten_at.pop(next(iter(self._forgotten_at)))
             self._log.append(done.change)
             if not done.durable.done():
                 done.durable.set_result(None)

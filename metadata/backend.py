@@ -36,8 +36,14 @@ class DurablePasswords(Protocol):
     def load(self, instance: str) -> bytes:
         """The password of the instance with this uuid, empty if there is none."""
 
-    async def keep(self, instance: str, password: bytes) -> bool:
-        """Keep a password; returns when it is durable. False: the instance has one, which stays."""
+    def moment(self) -> int:
+        """Which state of the model holds now; a guest is who that state says it is."""
+
+    async def keep(self, instance: str, password: bytes, moment: int) -> bool:
+        """Keep a password; returns when it is durable.
+
+        False: the instance has one, which stays; or it is not the machine any more that it was at that `moment`.
+        """
 
 
 class OwnBackend:
@@ -66,10 +72,10 @@ class OwnBackend:
         if answer is not None:
             return answer
         assert request.body is not None
-        return self._keep(keeper, instance, request.body)
+        return self._keep(keeper, instance, request.body, keeper.moment())
 
-    async def _keep(self, keeper: DurablePasswords, instance: str, password: bytes) -> Response:
-        return passwords.KEPT if await keeper.keep(instance, password) else passwords.THERE
+    async def _keep(self, keeper: DurablePasswords, instance: str, password: bytes, moment: int) -> Response:
+        return passwords.KEPT if await keeper.keep(instance, password, moment) else passwords.THERE
 
 
 class RetiredError(Exception):

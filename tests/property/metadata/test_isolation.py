@@ -138,7 +138,11 @@ class Node:
         """`DurablePasswords`."""
         return self.kept.get(instance, b"")
 
-    async def keep(self, instance: str, password: bytes) -> bool:
+    def moment(self) -> int:
+        """`DurablePasswords`; the world and the model are one here."""
+        return 0
+
+    async def keep(self, instance: str, password: bytes, moment: int) -> bool:
         """`DurablePasswords`; a password is the number of the request that it came with."""
         _, owners = self.under_way[int(password)]
         if instance not in {owner.instance for owner in owners if owner is not None}:

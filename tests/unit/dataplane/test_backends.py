@@ -155,7 +155,7 @@ async def test_a_password_is_kept_once_and_survives(tmp_path: Path) -> None:
         store = await Store.open(tmp_path / "db")
         if not again:
             await store.apply(msgspec.convert({"instances": [{"id": UUID, "project_id": "b"}]}, DesiredState))
-        found, _ = callers(NETWORK, PORT, INSTANCE, backends=Backends(PasswordBook(store)))
+        found, _ = callers(NETWORK, PORT, INSTANCE, backends=Backends(PasswordBook(store, lambda: store.position)))
         verdict = found.lookup(CALLER)
         assert isinstance(verdict, Known)
 
@@ -177,3 +177,23 @@ async def test_a_password_is_kept_once_and_survives(tmp_path: Path) -> None:
         assert (await ask("POST", b"again")).status == 409
         assert (await ask("GET")).body == b"\x00\xff"
         await store.close()
+
+
+@pytest.mark.asyncio
+async def test_a_password_that_was_posted_before_a_rebuild_became_known_is_not_kept(tmp_path: Path) -> None:
+    """The model follows the store some milliseconds behind; who is answered by then is the machine before."""
+    store = await Store.open(tmp_path / "db")
+    await store.apply(msgspec.convert({"instances": [{"id": UUID, "project_id": "b"}]}, DesiredState))
+    seen = store.position
+    found, _ = callers(NETWORK, PORT, INSTANCE, backends=Backends(PasswordBook(store, lambda: seen)))
+    known = found.lookup(CALLER)
+    assert isinstance(known, Known)
+    posted = known.backend.answer(Request("POST", b"/openstack/latest/password", True, b"old"), CALLER, 0.0)
+    assert not isinstance(posted, Response)
+    await store.apply(
+        msgspec.convert({"instances": [{"id": UUID, "project_id": "b", "image_id": "other"}]}, DesiredState)
+    )
+    seen = store.position  # the model catches up before the request goes on
+    assert (await posted).status == 409
+    assert store.password(UUID) == b""
+    await store.close()

@@ -12,11 +12,16 @@ import pytest_asyncio
 
 from dataplane.errors import StoreError
 from dataplane.store import Store
+from dataplane.store_writer import Question
 from tests.unit.dataplane.states import UUID, instance, state
 from tests.unit.dataplane.test_store import block, reopen
 
 BLUE, GREEN = f"{UUID}1", f"{UUID}2"
 SECRET = b"\x00\xff\x1f secret"
+
+
+def no_answer(result: Any, error: BaseException | None) -> None:
+    assert error is None, error
 
 
 @pytest_asyncio.fixture
@@ -116,6 +121,51 @@ async def test_memory_follows_the_order_of_the_database(store: Store) -> None:
     store = await reopen(store)
     assert store.password(BLUE) == b"second"
     await store.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("again", [{"image_id": "other"}, {}])
+async def test_a_password_of_the_machine_before_is_not_kept(store: Store, durable: bool, again: dict[str, Any]) -> None:
+    """Posted by whom the model knew before the instance was rebuilt, or deleted and made again."""
+    before = store.position
+    go_on = block(store)
+    jobs = [asyncio.ensure_future(store.delete([("instances", BLUE)]))] if not again else []
+    jobs.append(asyncio.ensure_future(store.apply(state(instances=[instance(1, **again)]))))
+    await asyncio.sleep(0)
+    if durable:
+        go_on.set()
+        await asyncio.gather(*jobs)
+    late = asyncio.ensure_future(store.save_password(BLUE, b"of the machine before", before))
+    other = asyncio.ensure_future(store.save_password(GREEN, SECRET, before))
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(*jobs)
+    assert (await late, await other) == (False, True)
+    assert store.password(BLUE) == b""
+    assert await store.save_password(BLUE, b"its own", store.position) is True
+
+
+@pytest.mark.asyncio
+async def test_a_rebuild_that_was_refused_keeps_nobody_from_posting(store: Store) -> None:
+    before = store.position
+    store._writer.submit(Question(lambda connection: connection.execute("PRAGMA max_page_count = 1"), no_answer))
+    with pytest.raises(StoreError):
+        await store.apply(state(instances=[instance(1, image_id="other", user_data="x" * 30000)]))
+    store._writer.submit(Question(lambda connection: connection.execute("PRAGMA max_page_count = 99999"), no_answer))
+    assert await store.save_password(BLUE, SECRET, before) is True
+
+
+@pytest.mark.asyncio
+async def test_only_the_newest_machines_before_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataplane.store.FORGOTTEN", 1)
+    start = store.position
+    await store.apply(state(instances=[instance(1, image_id="other")]))
+    middle = store.position
+    await store.apply(state(instances=[instance(2, image_id="other")]))
+    assert len(store._forgotten_at) == 1
+    assert await store.save_password(BLUE, SECRET, start) is False
+    assert await store.save_password(BLUE, SECRET, middle) is True
 
 
 @pytest.mark.asyncio
