@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dataplane import fields
+from dataplane import fields, metadata_view
 from dataplane.model import Instance, Network, Port
 from metadata.backend import Backend, DurablePasswords, OwnBackend
 from metadata.identity import NO_INSTANCE, NO_NOVA, OTHER_PROJECT, Refused, Unknown
@@ -60,13 +60,8 @@ class Backends:
 
 
 def same_project(port: Port, instance: Instance | None) -> Refused | None:
-    """A refusal when the port is another project's than the instance that it names.
-
-    CVE-2013-6419: whoever may write a port's device_id could name somebody else's instance and read its documents.
-    """
-    if instance is None or not port.project_id or port.project_id == instance.project_id:
-        return None
-    return OTHER_PROJECT
+    """A refusal when the port is another project's than the instance that it names."""
+    return None if instance is None or metadata_view.may_name(port, instance) else OTHER_PROJECT
 
 
 def retire(backend: Backend) -> None:

@@ -19,7 +19,9 @@ def identify_forwarded(caller: Forwarded, index: PortIndex[Port], desired: Desir
     """The one port that the caller's network or router and its address belong to.
 
     Of a routed caller every subnet with an interface of the router counts; another subnet of such a network may have
-    the same range as one that is routed. Where two ports fit nobody can say who calls, and nobody is answered.
+    the same range as one that is routed. A link-local caller is on the link of an interface, whatever subnets its port
+    has: its MAC is looked for in the whole network, as Neutron's agent does. Where two ports fit nobody can say who
+    calls, and nobody is answered.
     """
     if not caller.router_id:
         return identify(caller, index, by_address=caller.mac is None)

@@ -52,9 +52,11 @@ def access(instance: Instance | None, defaults: Access) -> Access:
 def document(desired: Desired, instance: Instance, defaults: Defaults) -> InstanceDocument:
     """Everything `instance` may read about itself.
 
-    Links are in the order of the ports' ids, so that `network0` is the same after every restart.
+    Links are in the order of the ports' ids, so that `network0` is the same after every restart. A port of another
+    project that names the instance is none of its links.
     """
-    ports = sorted(desired.ports_of_instance(instance.id), key=lambda port: port.id)
+    named = desired.ports_of_instance(instance.id)
+    ports = sorted((port for port in named if may_name(port, instance)), key=lambda port: port.id)
     return InstanceDocument(
         uuid=instance.id,
         project_id=instance.project_id,
@@ -88,6 +90,14 @@ def document(desired: Desired, instance: Instance, defaults: Defaults) -> Instan
         ),
         links=tuple(_link(port, desired.networks[port.network_id]) for port in ports),
     )
+
+
+def may_name(port: Port, instance: Instance) -> bool:
+    """Whether the port may be a port of the instance that its `device_id` names.
+
+    CVE-2013-6419: whoever may write a port's device_id can name somebody else's instance.
+    """
+    return port.project_id in ("", instance.project_id)
 
 
 def host_name(instance: Instance) -> str:

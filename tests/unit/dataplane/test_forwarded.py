@@ -97,6 +97,19 @@ def test_an_address_in_two_networks_of_the_router_is_nobodys() -> None:
     assert asked(ports, "10.0.0.5", router="r1") is SEVERAL_PORTS
 
 
+def test_link_local_callers_are_on_the_routers_link_whatever_their_subnets() -> None:
+    """Neutron, too, looks for their MAC in the router's networks; an address of the link is not one of a subnet."""
+    green = network("green", subnet("green-subnet"), subnet("green-other", "10.0.1.0/24"))
+    j = {**interface("j", "green"), "fixed_ips": [{"subnet_id": "green-other", "ip_address": "10.0.1.1"}]}
+    g = guest("g", "green", 5, 2)
+    networks = [network("blue"), green]
+    assert of(asked([g, j], "fe80::f816:3eff:fe00:5", router="r1", networks=networks)) == "g"
+    assert asked([g], "fe80::f816:3eff:fe00:5", router="r1", networks=networks) is NO_PORT
+    # Two of the router's links have the same MAC: nobody can say on which the caller is.
+    both = [g, j, guest("b", "blue", 5, 1), interface("i", "blue")]
+    assert asked(both, "fe80::f816:3eff:fe00:5", router="r1", networks=networks) is SEVERAL_PORTS
+
+
 def test_addresses_of_subnets_without_an_interface_of_the_router_do_not_count() -> None:
     """Green has the same range as blue, but the router only has green's other subnet."""
     green = network("green", subnet("green-subnet"), subnet("green-other", "10.0.1.0/24"))

@@ -14,6 +14,7 @@ from dataplane.metadata_view import Defaults
 from dataplane.model import Instance
 from metadata.access import Access
 from metadata.identity import Caller, Known
+from metadata.tree import InstanceTree
 from tests.unit.dataplane.states import UUID, document, instance, mistakes, network, of_instance, port
 
 CALLER = Caller("blue", "fa:16:3e:00:00:05", "10.0.0.5")
@@ -86,6 +87,35 @@ def test_ids_of_links() -> None:
     [link] = metadata_view.document(model, the_instance(model), Defaults(domain="")).links
     assert link.security_groups == ("group-1",)
     assert [subnet.id for subnet in link.subnets] == ["blue-subnet"]
+
+
+def test_ports_of_other_projects_that_name_the_instance_are_not_shown_to_it() -> None:
+    """Whoever makes a port can write any device_id: nobody puts links into somebody else's documents."""
+    data = document(
+        [network("blue"), network("green")],
+        [
+            port("p1", 5, device_id=f"{UUID}1", project_id="blue-project"),
+            port("p2", 6, device_id=f"{UUID}1"),
+            port("a-foreign", 7, "green", device_id=f"{UUID}1", project_id="green-project"),
+        ],
+        [instance(1)],
+    )
+    model = Desired.of(documents.decode(data))
+    shown = metadata_view.document(model, the_instance(model), Defaults(domain=""))
+    assert [link.port_id for link in shown.links] == ["p1", "p2"]
+    tree = InstanceTree(shown)
+    for path in (
+        "/openstack/latest/network_data.json",
+        "/latest/meta-data/network/interfaces/macs/",
+        "/latest/meta-data/mac",
+        "/latest/meta-data/local-ipv4",
+        "/nocloud/network-config",
+    ):
+        body = tree.answer("GET", path.encode(), 2e9).content()
+        assert body
+        assert b"fa:16:3e:00:00:07" not in body
+        assert b"10.0.0.7" not in body
+        assert b"green" not in body
 
 
 def test_a_caller_has_its_instances_access_and_learns_of_changes() -> None:
