@@ -110,9 +110,14 @@ class ServedNetwork:
         self._services.fdstore.put(self.network.id, sockets)
 
     def _open(self, sockets: NetworkSockets, serving_on: tuple[int, int]) -> None:
-        self.dhcp.open(sockets.dhcp)
-        for listening in sockets.metadata:
-            self._services.metadata.attach(self.network.id, listening)
+        try:
+            self.dhcp.open(sockets.dhcp)
+            for listening in sockets.metadata:
+                self._services.metadata.attach(self.network.id, listening)
+        except OSError:
+            self.close()
+            sockets.close()
+            raise
         self._guard = sockets.guard
         self.serving_on = serving_on
 

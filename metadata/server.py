@@ -67,11 +67,18 @@ class Listener:
         self._sockets: tuple[socket.socket, ...] = ()
 
     def add(self, sock: socket.socket) -> None:
-        """Accept connections from a listening socket, which belongs to the listener from now on."""
-        # Inherited by every accepted socket.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if seconds := self.server.settings.defer_accept_seconds:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
+        """Accept connections from a listening socket, which belongs to the listener from now on.
+
+        Raises OSError, and then it is closed.
+        """
+        try:
+            # Inherited by every accepted socket.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if seconds := self.server.settings.defer_accept_seconds:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
+        except OSError:
+            sock.close()
+            raise
         self.listen(sock)
 
     def listen(self, sock: socket.socket) -> None:
@@ -205,11 +212,10 @@ class MetadataServer:
         self.unavailable = _unavailable(settings)
 
     def attach(self, network_id: str, sock: socket.socket) -> Listener:
-        """Serve a network on a listening socket (a further one, when it has one already)."""
-        listener = self._listeners.get(network_id)
-        if listener is None:
-            listener = self._listeners[network_id] = Listener(self, network_id, asyncio.get_running_loop())
+        """Serve a network on a listening socket (a further one, when it has one already). Raises OSError as `add`."""
+        listener = self._listeners.get(network_id) or Listener(self, network_id, asyncio.get_running_loop())
         listener.add(sock)
+        self._listeners[network_id] = listener
         return listener
 
     def take(self, listener: Listener) -> None:

@@ -121,6 +121,35 @@ def test_reading(method: str, headers: dict[str, str], access: Access, expected:
         assert status(method, target, headers, access) == expected
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "DELETE"])
+@pytest.mark.parametrize(
+    ("headers", "access", "expected"),
+    [(XFF, REQUIRED, 403), ({TOKEN: GOOD, **XFF}, OPTIONAL, 403), ({TOKEN: GOOD, **XFF}, REQUIRED, 403)],
+)
+@pytest.mark.parametrize("target", ["/latest/api/token", "/latest/api/token/", "/openstack/latest/password", HOSTNAME])
+def test_proxied_requests_with_a_token_or_where_one_is_needed(
+    method: str, headers: dict[str, str], access: Access, expected: int, target: str
+) -> None:
+    assert status(method, target, headers, access) == expected
+
+
+@pytest.mark.parametrize("value", ["", "10.0.0.6", "10.0.0.6, 10.0.0.7", "nonsense", "unknown"])
+def test_what_the_header_says_does_not_matter(value: str) -> None:
+    proxied = {"x-forwarded-for": value}
+    assert status("PUT", "/latest/api/token", {TTL: "60", **proxied}) == 403
+    assert status("GET", HOSTNAME, {TOKEN: GOOD, **proxied}) == 403
+    assert status("GET", HOSTNAME, proxied, REQUIRED) == 403
+
+
+def test_proxied_requests_without_a_token_are_as_ever_where_none_is_needed() -> None:
+    """AWS answers them, too: proxies such as kube2iam send the header with every request of version 1."""
+    assert status("GET", HOSTNAME, XFF) is None
+    assert status("HEAD", HOSTNAME, XFF) is None
+    assert status("POST", "/openstack/latest/password", XFF) is None
+    assert status("GET", "/latest/api/token", XFF) == 405
+    assert status("OPTIONS", "/latest/api/token", XFF) == 200
+
+
 def test_unknown_foreign_and_expired_tokens_look_alike() -> None:
     bodies = {
         (response.status, response.body, response.headers)

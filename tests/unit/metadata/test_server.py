@@ -520,3 +520,21 @@ def test_running_out_of_descriptors_is_survived(
 
     run(test())
     assert {record.message for record in caplog.records} == {"metadata.accept_failed"}
+
+
+def test_a_socket_that_cannot_be_used_is_closed(run: Run) -> None:
+    async def test() -> None:
+        async with lab() as it:
+            wrong = socket.socket(socket.AF_UNIX)  # it has no options of TCP
+            with pytest.raises(OSError, match="not supported"):
+                it.server.attach("green", wrong)
+            assert wrong.fileno() == -1
+            assert set(it.server.listeners) == {"blue"}
+            again = socket.socket(socket.AF_UNIX)
+            with pytest.raises(OSError, match="not supported"):
+                it.server.attach("blue", again)
+            assert again.fileno() == -1
+            it.ports.know("blue", A, FULL)
+            assert (await (await it.guest()).ask("/"))[0] == 200
+
+    run(test())
