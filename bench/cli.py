@@ -1,10 +1,11 @@
-"""`python -m bench list | run | report`."""
+"""`python -m bench list | run | report | compare`."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -12,14 +13,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
 
-from bench import cores, machine, sandbox, tables
-from bench.cases import CASES
+from bench import compare, cores, html, machine, sandbox, tables
+from bench.cases import CASES, PACKETS
 from bench.compile import MissingToolError, program
 from bench.context import Case, Context, Options, Progress
+from bench.machine import Machine
 from bench.markdown import page
 from bench.peers import PEERS, prepare
+from bench.perpacket import native
+from bench.perpacket.profiles import Profile, parse
 from bench.results import CaseResult, Run, load, save
 
 
@@ -40,9 +45,11 @@ def list_() -> None:
 def _cases(_context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]) -> tuple[Case, ...]:
     if names == ("all",):
         return tuple(CASES.values())
+    if names == ("packets",):
+        return tuple(case for case in CASES.values() if case.name in PACKETS)
     for name in names:
         if name not in CASES:
-            raise click.BadParameter(f"{name!r} is none of {', '.join(CASES)}, all")
+            raise click.BadParameter(f"{name!r} is none of {', '.join(CASES)}, all, packets")
     return tuple(CASES[name] for name in names)
 
 
@@ -55,26 +62,38 @@ def _peers(_context: click.Context, _parameter: click.Parameter, text: str) -> f
     return names
 
 
+def _profiles(_context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]) -> tuple[Profile, ...]:
+    try:
+        return tuple(map(parse, names))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @bench.command()
 @click.argument("cases", nargs=-1, required=True, callback=_cases, metavar="CASE...")
 @click.option("--with", "peers", default="", callback=_peers, metavar="NAMES",
               help=f"Also measure these, fetched from Debian or PyPI: {','.join(PEERS)} or all.")  # fmt: skip
 @click.option("--networks", type=click.IntRange(1, 5000), help="Number of networks, where a case has many.")
+@click.option("--profile", "profiles", multiple=True, callback=_profiles, metavar="NAME",
+              help="Packets of the per-packet cases, such as v6-tcp-imix-1m-zipf; repeatable.")  # fmt: skip
 @click.option("--repeat", type=click.IntRange(1, 100), help="Repetitions of each timed part.")
-@click.option("--seconds", type=click.FloatRange(0.2, 600), help="Length of one timed load.")
+@click.option("--seconds", type=click.FloatRange(0.001, 600), help="Length of one timed load.")
 @click.option("--peers-only", is_flag=True, help="Leave nodeplane out, to try the peers.")
 @click.option("--seed", default=1, show_default=True, help="Of generated documents and samples.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the result here.")
-def run(cases: tuple[Case, ...], peers: frozenset[str], networks: int | None, repeat: int | None,
-        seconds: float | None, peers_only: bool, seed: int, file: Path | None) -> None:  # fmt: skip
-    """Run CASE... (or all) inside a private namespace and show the figures."""
+def run(cases: tuple[Case, ...], peers: frozenset[str], networks: int | None, profiles: tuple[Profile, ...],
+        repeat: int | None, seconds: float | None, peers_only: bool, seed: int, file: Path | None) -> None:  # fmt: skip
+    """Run CASE... (or all, or packets: the per-packet ones) and show the figures.
+
+    Cases with servers run inside a private namespace; the per-packet ones need neither that nor root.
+    """
     errors = Console(stderr=True)
-    if not sandbox.inside():
+    if not sandbox.inside() and any(case.network for case in cases):
         _prepare(peers, errors)
         sandbox.enter(sys.argv[1:])
     started = datetime.now(UTC).isoformat(timespec="seconds")
     facts = machine.facts()
-    options = Options(peers, networks, repeat, seconds, seed, not peers_only)
+    options = Options(peers, networks, repeat, seconds, seed, profiles, not peers_only)
     results: list[CaseResult] = []
     versions: dict[str, str] = {}
     try:
@@ -83,6 +102,8 @@ def run(cases: tuple[Case, ...], peers: frozenset[str], networks: int | None, re
                 results.append(_one(case, options, progress, f"[{number}/{len(cases)}] ", versions))
     except KeyboardInterrupt:
         errors.print("stopped: what was measured until now follows")
+    if PACKETS.intersection(case.name for case in cases):
+        facts = _with_clock(facts)
     found = Run(machine=facts, command=f"python -m bench {' '.join(sys.argv[1:])}", started=started, seed=seed,
                 versions=versions, cases=tuple(results))  # fmt: skip
     if file is not None:
@@ -90,6 +111,14 @@ def run(cases: tuple[Case, ...], peers: frozenset[str], networks: int | None, re
     tables.show_run(_output(), found)
     if any(result.error for result in results) or len(results) < len(cases):
         sys.exit(1)
+
+
+def _with_clock(facts: Machine) -> Machine:
+    """The machine's facts with the rate of its time stamp counter, if that could be measured."""
+    try:
+        return msgspec.structs.replace(facts, tsc_ghz=round(native.clock()[0], 4))
+    except (MissingToolError, subprocess.CalledProcessError):
+        return facts
 
 
 def _prepare(peers: frozenset[str], console: Console) -> None:
@@ -124,40 +153,72 @@ def _one(case: Case, options: Options, progress: Progress, prefix: str, versions
     return context.result(time.monotonic() - began, error)
 
 
+_DIFFERENT = click.option("--different-machines", is_flag=True, help="Compare although the machines differ.")
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
 @bench.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--different-machines", is_flag=True, help="Compare although the machines differ.")
-@click.option("--markdown", is_flag=True, help="One file as Markdown, for docs/benchmarks.md.")
-def report(files: tuple[Path, ...], different_machines: bool, markdown: bool) -> None:
-    """Show a result file, or compare the medians of several from one machine."""
+@click.argument("files", nargs=-1, required=True, type=_FILE)
+@_DIFFERENT
+@click.option("--markdown", is_flag=True, help="One file as Markdown, for docs/benchmarks.md; nothing else.")
+@click.option("--html", "folder", type=click.Path(file_okay=False, path_type=Path),
+              help="Where the page and its plots go; by default next to the file, without its .json.")  # fmt: skip
+def report(files: tuple[Path, ...], different_machines: bool, markdown: bool, folder: Path | None) -> None:
+    """Show a result file and write it as an HTML page with plots; or the medians of several from one machine."""
     console = _output()
-    try:
-        runs = [load(path) for path in files]
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
+    runs = _load(files)
     if markdown:
         if len(runs) > 1:
             raise click.UsageError("--markdown takes one file")
         click.echo(page(runs[0]), nl=False)
     elif len(runs) == 1:
         tables.show_run(console, runs[0])
+        try:
+            written = html.write(runs[0], folder or files[0].with_suffix(""))
+        except ImportError as error:
+            raise click.ClickException(f"no plots without {error.name}: pip install '.[bench]'") from error
+        console.print(f"\npage: {written}", highlight=False, soft_wrap=True)
     else:
-        _compare(console, files, runs, different_machines)
+        _one_machine(console, files, runs, different_machines)
+        console.print(tables.comparison(runs))
 
 
-def _compare(console: Console, files: tuple[Path, ...], runs: list[Run], different_machines: bool) -> None:
+@bench.command("compare")
+@click.argument("first", type=_FILE)
+@click.argument("last", type=_FILE)
+@_DIFFERENT
+@click.option("--changed", is_flag=True, help="Only what differs by more than the spread.")
+def compare_(first: Path, last: Path, different_machines: bool, changed: bool) -> None:
+    """Compare FIRST and LAST figure by figure: ratios, and which differences are more than the spread."""
+    console = _output()
+    runs = _load((first, last))
+    _one_machine(console, (first, last), runs, different_machines)
+    found = list(compare.changes(runs[0], runs[1]))
+    shown = [change for change in found if not changed or change.verdict in ("better", "worse", "differs")]
+    console.print(compare.table(runs[0], runs[1], shown))
+    console.print(compare.summary(found), highlight=False)
+
+
+def _load(files: tuple[Path, ...]) -> list[Run]:
+    try:
+        return [load(path) for path in files]
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _one_machine(console: Console, files: tuple[Path, ...], runs: list[Run], different_machines: bool) -> None:
+    """Refuse files of different machines, or say that they are."""
     for path, other in zip(files[1:], runs[1:], strict=True):
         if differences := runs[0].machine.differences(other.machine):
             text = f"{files[0]} and {path} are from different machines ({'; '.join(differences)})"
             if not different_machines:
                 raise click.ClickException(f"{text}: figures do not compare (--different-machines shows them anyway)")
             console.print(f"[red]{text}: the ratios say little", highlight=False, soft_wrap=True)
-    console.print(tables.comparison(runs))
 
 
 def _output() -> Console:
     """Standard output, wide enough for the tables when it goes to a file."""
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.status import Status
 
 from bench.cores import Cores
+from bench.perpacket.profiles import Profile
 from bench.results import OURS, Better, CaseResult, Figure
 
 
@@ -24,6 +25,8 @@ class Options:
     seconds: float | None = None
     """Length of one timed load."""
     seed: int = 1
+    profiles: tuple[Profile, ...] = ()
+    """Of packets; empty leaves the choice to the case."""
     ours: bool = True
     """Whether nodeplane itself takes part."""
 
@@ -37,6 +40,8 @@ class Case:
     peers: tuple[str, ...]
     """Names of --with that add something to this case."""
     run: Callable[[Context], None]
+    network: bool = True
+    """Whether it needs the private namespace."""
 
 
 class Progress:
@@ -100,6 +105,10 @@ class Context:
     def seconds(self, default: float) -> float:
         """--seconds, or the case's length of a timed load."""
         return self.options.seconds or default
+
+    def profiles(self, default: tuple[Profile, ...]) -> tuple[Profile, ...]:
+        """--profile, or the case's."""
+        return self.options.profiles or default
 
     def step(self, text: str) -> None:
         """Say what begins now."""

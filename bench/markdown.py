@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.results import CaseResult, Figure, Run
-from bench.tables import label, number, subjects
+from bench.tables import MANY, label, number, per_cent, subjects
 
 
 def page(run: Run) -> str:
@@ -49,7 +49,9 @@ def _table(case: CaseResult) -> Iterator[str]:
     for figure in case.figures:
         rows.setdefault((label(figure), figure.unit), {})[figure.subject] = figure
     for (text, unit), by_subject in rows.items():
-        cells = [_cell(by_subject[subject]) if subject in by_subject else "" for subject in columns]
+        cells = [
+            _cell(by_subject[subject], len(columns) >= MANY) if subject in by_subject else "" for subject in columns
+        ]
         yield _row(text, unit, *cells, *([" ".join(map(_target, by_subject.values())).strip()] * targets))
 
 
@@ -57,7 +59,9 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(figure: Figure) -> str:
+def _cell(figure: Figure, short: bool) -> str:
+    if short:
+        return number(figure.median) + per_cent(figure)
     low, high = figure.spread
     return number(figure.median) + (f" ({number(low)} to {number(high)})" if len(figure.values) > 1 else "")
 

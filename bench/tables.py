@@ -18,13 +18,25 @@ def number(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def cell(figure: Figure) -> str:
-    """Median, and the spread when there was more than one repetition."""
+MANY = 6
+"""Subjects from which on a cell is short."""
+
+
+def cell(figure: Figure, short: bool = False) -> str:
+    """Median, and the spread when there was more than one repetition; short: half of it, in per cent."""
     text = number(figure.median)
+    if short:
+        return text + per_cent(figure)
     if len(figure.values) > 1:
         low, high = figure.spread
         text += f" [dim]({number(low)} to {number(high)})[/]"
     return text
+
+
+def per_cent(figure: Figure) -> str:
+    """Half the distance between the smallest and the greatest repetition, as ` ±3%` of the median."""
+    low, high = figure.spread
+    return f" ±{50 * (high - low) / figure.median:.0f}%" if len(figure.values) > 1 and figure.median else ""
 
 
 def verdict(figure: Figure) -> str:
@@ -50,7 +62,8 @@ def case_table(case: CaseResult) -> Table:
     table = Table()
     columns = subjects(case.figures)
     targets = any(figure.target is not None for figure in case.figures)
-    table.add_column("")
+    short = len(columns) >= MANY
+    table.add_column("", no_wrap=short)
     table.add_column("unit")
     for subject in columns:
         table.add_column(subject, justify="right")
@@ -60,7 +73,7 @@ def case_table(case: CaseResult) -> Table:
     for figure in case.figures:
         rows.setdefault((label(figure), figure.unit), {})[figure.subject] = figure
     for (text, unit), by_subject in rows.items():
-        cells = [cell(by_subject[subject]) if subject in by_subject else "" for subject in columns]
+        cells = [cell(by_subject[subject], short) if subject in by_subject else "" for subject in columns]
         table.add_row(text, unit, *cells, *([" ".join(map(verdict, by_subject.values())).strip()] * targets))
     return table
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from bench.cases import (
+    batch_sizes,
     boot_storm,
+    checksum,
+    decap,
     density,
     dhcp,
+    encap,
+    five_tuple,
+    flows,
     memory,
     metadata,
     networks_up,
@@ -17,5 +23,11 @@ from bench.context import Case
 
 CASES: dict[str, Case] = {
     module.CASE.name: module.CASE
-    for module in (networks_up, memory, restart, metadata, boot_storm, nova_stall, dhcp, port_change, density)
-}
+    for module in (
+        networks_up, memory, restart, metadata, boot_storm, nova_stall, dhcp, port_change, density,
+        encap, decap, five_tuple, checksum, batch_sizes, flows,
+    )
+}  # fmt: skip
+
+PACKETS = frozenset(case.name for case in CASES.values() if not case.network)
+"""The per-packet ones, `run packets`."""

@@ -114,6 +114,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     # Only in tests and bench; scapy is GPL-2.0-only.
     "scapy": (),
     "dpkt": (),
+    "matplotlib": (),
+    "pypacker": (),
     "hypothesis": (),
     "pytest": (),
 }

@@ -1,0 +1,1 @@
+"""What the per-packet cases share: packets, rungs, and the clock."""

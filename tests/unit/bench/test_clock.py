@@ -1,0 +1,50 @@
+"""Timing in turns, and what is kept of it."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import cores
+from bench.context import Case, Context, Options, Progress
+from bench.perpacket import clock
+from bench.perpacket.clock import Contender
+from bench.results import OURS
+
+
+def context(tmp_path: Path, repeat: int) -> Context:
+    case = Case("case", "How many?", (), lambda _: None, network=False)
+    options = Options(repeat=repeat, seconds=1e-6)
+    return Context(case, options, cores.choose(), tmp_path, Progress(Console(quiet=True)))
+
+
+def test_rungs_are_timed_in_turns_without_collection(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def timed(name: str, cost: float) -> Contender:
+        def run(passes: int) -> float:
+            assert not gc.isenabled()
+            order.append(name)
+            return cost * passes
+
+        return Contender(name, "hot", run, packets=10)
+
+    bench = context(tmp_path, repeat=3)
+    one, other = timed("one", 500.0), timed("other", 250.0)
+    clock.race(bench, [one, other])
+    assert gc.isenabled()
+    assert order[-6:] == ["one", "other"] * 3
+    assert one.passes == 2  # a microsecond of 500 ns each
+    clock.against(bench, one, other, 1.5)
+    figures = {(figure.measure, figure.subject): figure for figure in bench.result(0.0).figures}
+    assert figures[clock.TIME, "one"].values == (50.0,) * 3
+    ratio = figures[clock.OF_ANCHOR, OURS]
+    assert (ratio.values, ratio.target, ratio.met) == ((2.0,) * 3, 1.5, False)
+
+
+def test_calls_go_to_every_frame() -> None:
+    seen: list[bytes] = []
+    assert clock.calls(seen.append, [b"a", b"b"])(2) > 0
+    assert seen == [b"a", b"b"] * 2
