@@ -12,7 +12,7 @@ from dataplane.forwarded import identify_forwarded
 from dataplane.metadata_view import Defaults
 from dataplane.model import Instance, InstanceId, Ip, Mac, Network, NetworkId, Object, Port, PortId
 from metadata.dropin import Forwarded
-from metadata.identity import NO_INSTANCE, Caller, Known, Match, Refused, Unknown, Verdict, identify
+from metadata.identity import NO_INSTANCE, SHARED_MAC, Caller, Known, Match, Refused, Unknown, Verdict, identify
 from metadata.tree import InstanceTree
 
 FOUND_CALLERS = 4096
@@ -83,7 +83,7 @@ class Callers:
 
     # metadata.identity.PortIndex
 
-    def by_mac(self, network_id: str, mac: str) -> Port | None:
+    def by_mac(self, network_id: str, mac: str) -> Port | Unknown | None:
         """The port with this MAC, or the only one that may use it by an allowed address pair."""
         network = NetworkId(network_id)
         port = self._desired.port_by_mac.get((network, Mac(mac)))
@@ -92,9 +92,11 @@ class Callers:
         pairs = self._pair_macs.get(network)
         if pairs is None:
             pairs = self._pair_macs[network] = self._find_pair_macs(network)
-        sharers = pairs.get(mac, ())
+        sharers = pairs.get(mac)
+        if sharers is None:
+            return None
         # Two ports that share a MAC (a virtual router's) cannot be told apart: neither is believed.
-        return sharers[0] if len(sharers) == 1 else None
+        return sharers[0] if len(sharers) == 1 else SHARED_MAC
 
     def by_address(self, network_id: str, address: str) -> Port | None:
         """The port with this fixed address."""

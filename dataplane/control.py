@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 
-from aiohttp import web
+from aiohttp import http_parser, web
 
 from dataplane.config import Config, listen_address
 from dataplane.control_peer import Gate
@@ -26,6 +26,12 @@ SHUTDOWN_SECONDS = 1.0
 BACKLOG = 128
 
 
+def require_compiled_parser() -> None:
+    """Raise ListenError if aiohttp parses HTTP in Python: most of its holes in parsing were in that parser only."""
+    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        raise ListenError("aiohttp runs without its compiled parser: is AIOHTTP_NO_EXTENSIONS set?")
+
+
 class ControlServer:
     """Serves a backend on `control.socket` and, if configured, on `metrics.listen`."""
 
@@ -37,6 +43,7 @@ class ControlServer:
 
     async def start(self) -> None:
         """Open the listeners; raises ListenError, also when another daemon answers on the socket."""
+        require_compiled_parser()
         try:
             await self._start()
         except BaseException:

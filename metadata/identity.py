@@ -57,6 +57,7 @@ Verdict = Known | Unknown | Refused
 NO_MAC = Unknown("no_mac")
 NO_PORT = Unknown("no_port")
 NOT_ITS_ADDRESS = Unknown("address_not_of_port")
+SHARED_MAC = Unknown("shared_mac")
 NO_INSTANCE = Unknown("no_instance")
 """For the owner of the model: the port is known, its instance's document is not there yet."""
 SPOOFED = Refused("address_of_other_port")
@@ -69,6 +70,7 @@ REASONS: dict[str, str] = {
     "no_mac": "The kernel kept no Ethernet header of the SYN, and the network asks for it.",
     "no_port": "No port of the network has the caller's MAC (or, without a MAC, its address).",
     "address_not_of_port": "The port with the caller's MAC does not have the caller's address.",
+    "shared_mac": "The MAC is no port's own, and several ports of the network may use it by an allowed address pair.",
     "no_instance": "The port is known, its instance is not.",
     "no_nova": "The network's documents are Nova's, and the node has no `[nova]`.",
     "instance_of_other_project": "The port names an instance of another project than its own: refused.",
@@ -92,8 +94,8 @@ PortOut = TypeVar("PortOut")
 class PortIndex(Protocol[PortT]):
     """The two unique indexes of ports that `identify` needs."""
 
-    def by_mac(self, network_id: str, mac: str) -> PortT | None:
-        """The port of the network with this MAC."""
+    def by_mac(self, network_id: str, mac: str) -> PortT | Unknown | None:
+        """The port of the network with this MAC; SHARED_MAC if it could be one of several."""
 
     def by_address(self, network_id: str, address: str) -> PortT | None:
         """The port of the network with this fixed address."""
@@ -121,13 +123,15 @@ def identify(caller: Caller, index: PortIndex[PortT], *, by_address: bool = Fals
     the router's there, and the address alone counts.
     """
     if by_address:
-        port = index.by_address(caller.network_id, caller.address)
-        return NO_PORT if port is None else Match(port)
+        addressed = index.by_address(caller.network_id, caller.address)
+        return NO_PORT if addressed is None else Match(addressed)
     if caller.mac is None:
         return NO_MAC
     port = index.by_mac(caller.network_id, caller.mac)
     if port is None:
         return NO_PORT
+    if isinstance(port, Unknown):
+        return port
     if index.may_use(port, caller.address):
         return Match(port)
     if index.by_address(caller.network_id, caller.address) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -148,6 +149,80 @@ def test_a_token_goes_no_further_than_the_hop_limit(
     both = vm.run("curl", "-sS", "-X", "PUT", "-H", TTL, f"{lab.METADATA_URL}/latest/api/token", "--next",
                   "-sS", f"{lab.METADATA_URL}{HOSTNAME}").stdout  # fmt: skip
     assert both.endswith("blue-vm.novalocal")
+
+
+WATCH = """
+import socket, struct
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86DD))
+wire.bind(("eth0", 0x86DD))
+wire.settimeout(10)
+print("listening", flush=True)
+while True:
+    packet = wire.recv(65536)[14:]
+    if packet[6] != 6:
+        continue
+    port, data = struct.unpack("!H", packet[40:42])[0], packet[40 + (packet[52] >> 4) * 4 :]
+    if port != 80 or not data.startswith(b"HTTP/1.1"):
+        continue
+    print(packet[7], data.split()[1].decode(), b"token-ttl" in data.lower(), flush=True)
+    if b"Connection: close" in data:
+        break
+"""
+TALK = """
+import socket, sys
+with socket.socket(socket.AF_INET6) as wire:
+    wire.settimeout(10)
+    wire.connect((sys.argv[1], 80, 0, socket.if_nametoindex("eth0")))
+    for head in ("GET /none HTTP/1.1", "PUT /latest/api/token HTTP/1.1\\r\\n" + sys.argv[2], "GET /none HTTP/1.0"):
+        wire.sendall(f"{head}\\r\\n\\r\\n".encode())
+        wire.recv(65536)
+"""
+
+
+@pytest.mark.parametrize("address", ["fe80::a9fe:a9fe", "fd00:ec2::254"])
+def test_the_hop_limit_over_ipv6_as_the_guests_see_it(
+    daemon: lab.Daemon, required: dict[str, lab.Vm], address: str
+) -> None:
+    """Two tenants with different limits: the answer with the token has the tenant's, one before it has the usual."""
+    limits = {"blue": 1, "green": 2}
+    document = documents("blue", "green")
+    for instance, hops in zip(document["instances"], limits.values(), strict=True):
+        instance["metadata_options"] = {"http_put_response_hop_limit": hops}
+    daemon.apply(document)
+    for tenant, vm in required.items():
+        vm.run("ip", "-6", "route", "add", "fd00:ec2::254", "dev", "eth0")
+        vm.run("ip", "address", "add", "2001:db8::5/64", "dev", "eth0", "nodad")
+        lab.wait_until(lambda vm=vm: "tentative" not in vm.run("ip", "address").stdout, "addresses")  # type: ignore[misc]
+        watch = vm.start(sys.executable, "-c", WATCH, stdout=subprocess.PIPE)
+        assert watch.stdout is not None
+        assert watch.stdout.readline() == "listening\n"
+        vm.run(sys.executable, "-c", TALK, address, TTL)
+        seen = [line.split() for line in watch.communicate(timeout=15)[0].splitlines()]
+        assert [(status, token) for _, status, token in seen] == [("404", "False"), ("200", "True"), ("404", "False")]
+        hops_seen = [int(hop) for hop, *_ in seen]
+        assert hops_seen[0] >= 64
+        # What is sent again after a loss must not go further than it did at first: the connection stays like that.
+        assert hops_seen[1:] == [limits[tenant]] * 2
+
+
+@pytest.mark.parametrize(("hops", "status"), [(1, "000"), (2, "200")])
+def test_a_token_goes_no_further_than_the_hop_limit_over_ipv6(
+    daemon: lab.Daemon, required: dict[str, lab.Vm], container: lab.Vm, hops: int, status: str
+) -> None:
+    daemon.apply(documents("blue", "green", http_put_response_hop_limit=hops))
+    vm, inner, url = required["blue"], "2001:db8:1::2", "http://[fd00:ec2::254]"
+    vm.run("ip", "address", "add", "2001:db8::5/64", "dev", "eth0", "nodad")
+    vm.run("ip", "address", "add", "2001:db8:1::1/64", "dev", "inner", "nodad")
+    vm.run("ip", "-6", "route", "add", "fd00:ec2::254", "dev", "eth0")
+    vm.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1", "net.ipv6.conf.eth0.proxy_ndp=1")
+    vm.run("ip", "-6", "neigh", "add", "proxy", inner, "dev", "eth0")
+    container.run("ip", "address", "add", f"{inner}/64", "dev", "eth0", "nodad")
+    container.run("ip", "-6", "route", "add", "default", "via", "2001:db8:1::1")
+    ask = ("curl", "-gsS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "3", "--connect-timeout", "3")
+    put = ("-X", "PUT", "-H", TTL, f"{url}/latest/api/token")
+    assert container.run(*ask, url + HOSTNAME).stdout == "200"
+    assert container.run(*ask, *put, check=False).stdout == status
+    assert vm.run(*ask, *put).stdout == "200"
 
 
 def test_the_clients_of_pypi(required: dict[str, lab.Vm]) -> None:

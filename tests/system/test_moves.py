@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -162,7 +163,7 @@ class Asker:
         truth, choose = self._truth, self.choose
         guest, link = self._link(guest)
         method, path = "GET", choose.choice(list(DOCUMENTS))
-        token = choose.choice([None] * 6 + list(truth.tokens)[-3:])
+        token = choose.choice([*[None] * 6, *list(truth.tokens)[-3:]])
         headers = {TOKEN: token} if token else {}
         if choose.random() < 0.1:
             method, path, token, headers = "PUT", "/latest/api/token", "new", {f"{TOKEN}-ttl-seconds": "60"}
@@ -283,7 +284,7 @@ def test_no_answer_is_anothers_while_everything_moves(
         configure(plug(network))
     with ThreadPoolExecutor(len(NETWORKS) + 1) as pool:
         done = [
-            pool.submit(inside, f"vm-{network}", lambda network=network, number=number: work(truth, number, network))  # type: ignore[misc]
+            pool.submit(inside, f"vm-{network}", partial(work, truth, number, network))
             for number, network in enumerate(NETWORKS)
         ]
         done.append(pool.submit(work_by_agent, truth, len(NETWORKS), str(tmp_path / "agent")))

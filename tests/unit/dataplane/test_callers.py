@@ -9,7 +9,7 @@ from dataplane import documents
 from dataplane.callers import Callers
 from dataplane.desired import Desired
 from dataplane.metadata_view import Defaults
-from metadata.identity import NO_PORT, SPOOFED, Caller, Known, Verdict
+from metadata.identity import NO_PORT, SHARED_MAC, SPOOFED, Caller, Known, Verdict
 
 UUID = "6f70656e-7374-4163-8b00-000000000001"
 NETWORK = {"id": "blue", "subnets": [{"id": "four", "cidr": "10.0.0.0/24"}, {"id": "six", "cidr": "fd00::/64"}]}
@@ -72,7 +72,7 @@ def test_a_second_port_with_the_mac_of_a_pair_makes_both_unknown() -> None:
     model = Model(first)
     assert model.who("10.0.0.100", "02:00:5e:00:00:01") == "a"
     model.show(first, port("b", OTHER_MAC, "10.0.0.6", allowed_address_pairs=[SHARED]))
-    assert model.who("10.0.0.100", "02:00:5e:00:00:01") is NO_PORT
+    assert model.who("10.0.0.100", "02:00:5e:00:00:01") is SHARED_MAC
 
 
 def test_changed_documents_are_seen_by_those_who_asked_before() -> None:

@@ -7,8 +7,11 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +312,18 @@ def test_a_client_that_goes_away_does_not_interrupt_an_apply(path: Path) -> None
         leave.set()
         assert done.wait(10)
     assert backend.position == 1
+
+
+def test_aiohttp_needs_its_compiled_parser() -> None:
+    """CVE-2025-53643, CVE-2025-69224 and others are in the parser that is written in Python."""
+    (wanted,) = [each for each in requires("nodeplane") or () if each.startswith("aiohttp")]
+    assert wanted == "aiohttp>=3.14.4"
+    program = "from dataplane.control import require_compiled_parser as check; check()"
+    expected = {"": "", "1": "ListenError: aiohttp runs without its compiled parser"}
+    for value, said in expected.items():
+        environment = {**os.environ, "AIOHTTP_NO_EXTENSIONS": value}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode == 0) == (said == "")
+        assert said in done.stderr
