@@ -23,7 +23,7 @@ from metadata.backend import Backend, RetiredError
 from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
 from metadata.identity import Caller, Known, Refused, Unknown, peer_address, syn_source
 from metadata.responses import Response, error
-from metadata.stream import CLOSED, HELD, LINGERING, READING, WAITING, WRITING, Stream
+from metadata.stream import CLOSED, HELD, LINGERING, READING, SENDING, WAITING, WRITING, Stream
 from metadata.streamed import Relay, Streamed, let_go
 from metadata.upstream import UpstreamError
 
@@ -90,14 +90,35 @@ class Connection(Stream):
     def received(self, data: bytes) -> None:
         """See `Stream`."""
         try:
-            self._take(data)
-            self._go_on()
+            reader = self._reader
+            request = self.listener.server.memo.get(data) if reader is None or reader.clean else None
+            if request is None:
+                self._take(data)
+            else:
+                if reader is not None:
+                    reader.close()
+                    self._reader = None
+                self._answer(request.__copy__())  # type: ignore[attr-defined]  # what copy.copy finds after a search
+            if self.state is READING:
+                self._go_on()
         except Exception as failure:
             self._failed(failure)
 
     def resumed(self) -> None:
         """See `Stream`."""
         self._guarded(self._go_on if self._relay is None else self._next_part)
+
+    def deliver(self, data: bytes) -> None:
+        """See `Stream`."""
+        if self.state is not SENDING:
+            return
+        self.state = READING
+        try:
+            self.write(data, True)
+            if self.state is READING and (self._reader is not None or not self._watching):
+                self._go_on()
+        except Exception as failure:
+            self._failed(failure)
 
     def lost(self) -> None:
         """See `Stream`."""
@@ -132,8 +153,6 @@ class Connection(Stream):
 
     def await_bytes(self) -> None:
         """See `Stream`; sets until when the bytes are waited for."""
-        if self._watching and self._reader is None:
-            return
         if not self._room():
             return
         settings = self.listener.server.settings
@@ -196,19 +215,15 @@ class Connection(Stream):
         return self._reader is not None and self._reader.partial
 
     def _take(self, data: bytes) -> None:
-        """Bytes to requests; one that is known by its bytes is answered here, without the parser."""
-        memo = self.listener.server.memo
+        """Bytes to requests."""
+        server = self.listener.server
         reader = self._reader
-        fresh = reader is None or reader.clean
-        request = memo.get(data) if fresh else None
-        if request is not None:
-            self._answer(request.__copy__())  # type: ignore[attr-defined]  # what copy.copy finds after a search
-            return
         if reader is None:
-            reader = self._reader = RequestReader(self.listener.server.settings)
+            reader = self._reader = RequestReader(server.settings)
+        fresh = reader.clean
         reader.feed(data)
         if fresh:
-            memo.learn(data, reader)
+            server.memo.learn(data, reader)
 
     def _go_on(self) -> None:
         """Answer what was read, until something has to be waited for."""
@@ -234,8 +249,8 @@ class Connection(Stream):
             server.observe(monotonic() - began)
 
     def _reply(self, request: Request, verdict: Known | Refused, moment: float, paid: bool = False) -> None:
+        server = self.listener.server
         if isinstance(verdict, Known):
-            server = self.listener.server
             port = self._port = verdict.port_id
             if server.limiter is not None and not paid and (wait := server.limiter.take(port, moment)):
                 self.listener.counters.drop("rate_limited")
@@ -252,7 +267,7 @@ class Connection(Stream):
         else:
             self._port = ""
             self.listener.counters.lookup_failed(verdict.reason)
-            self.listener.server.note("metadata.refused_caller", **self._fields(), reason=verdict.reason)
+            server.note("metadata.refused_caller", **self._fields(), reason=verdict.reason)
             response = _FORBIDDEN
         self._respond(request, response)
 
@@ -273,7 +288,11 @@ class Connection(Stream):
         self._timing = False
         if response.hop_limit is not None:
             self.limit_hops(response.hop_limit)
-        self.write(data, stay, shared)
+        if stay and self._watching and not shared:
+            self.state = SENDING
+            server.post(self, data, listener.loop)
+        else:
+            self.write(data, stay, shared)
 
     def _hold(self, request: Request, verdict: Unknown) -> None:
         self._port = ""
@@ -486,6 +505,7 @@ def _too_many(seconds: int) -> Response:
 
 def _source_mac(sock: SocketType) -> str | None:
     """The MAC of the SYN that made this connection; can be read only once."""
-    with suppress(OSError):
+    try:
         return syn_source(sock.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, _SAVED_SYN_BYTES))
-    return None
+    except OSError:
+        return None

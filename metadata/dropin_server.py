@@ -36,11 +36,16 @@ class DropinConnection(Connection):
 
     __slots__ = ()
 
-    def _take(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
+        """See `Stream`."""
         # Not from the memo: what a request's bytes are says who its caller is, and that may change with every byte.
+        self._guarded(lambda: self._read(data))
+
+    def _read(self, data: bytes) -> None:
         if self._reader is None:
             self._reader = ForwardedReader(self.listener.server.settings)
         self._reader.feed(data)
+        self._go_on()
 
     def _answer(self, request: Request) -> None:
         assert isinstance(self._reader, ForwardedReader)

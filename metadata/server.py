@@ -30,6 +30,8 @@ from metadata.streamed import Streamed
 
 ACCEPTS_AT_ONCE = 64
 """Connections taken from one listener before the others have their turn."""
+POSTED_TOGETHER = 64
+"""Answers on kept connections that go out one after the other."""
 ACCEPT_PAUSE = 1.0
 """Seconds without accepting after the process ran out of something."""
 NOTES_PER_SECOND = 50
@@ -163,7 +165,7 @@ class MetadataServer:
 
     `lookup` says who a caller is. `access` is called for every answered request, instead of the access log that the
     server writes at debug level. `gate` may answer a known caller's request before its backend is asked. `observe`
-    gets the seconds that each answer took, from the complete request to the written answer, without those that were
+    gets the seconds that each answer took, from the complete request to the answer's bytes, without those that were
     held.
     """
 
@@ -193,6 +195,7 @@ class MetadataServer:
         self._waiting: dict[Stream, Listener] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._retired = Counters()
+        self._outbox: list[tuple[Stream, bytes]] = []
 
     @property
     def listeners(self) -> dict[str, Listener]:
@@ -228,6 +231,7 @@ class MetadataServer:
         listener = self._listeners.pop(network_id, None)
         if listener is None:
             return
+        self.flush()
         listener.close()
         for connection in [waiting for waiting, owner in self._waiting.items() if owner is listener]:
             connection.close()
@@ -268,6 +272,25 @@ class MetadataServer:
     def forget(self, connection: Stream) -> None:
         """No longer watch it."""
         self._waiting.pop(connection, None)
+
+    def post(self, connection: Stream, data: bytes, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the connection, in state SENDING, deliver an answer when the loop has gone round.
+
+        Answers that go out one right after the other wake a client once that has many of them to come. Writing each
+        before the next request is read wakes it for each: a third of the time of an answer, on a virtual machine.
+        """
+        outbox = self._outbox
+        outbox.append((connection, data))
+        if len(outbox) == 1:
+            loop.call_soon(self.flush)
+        elif len(outbox) >= POSTED_TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Deliver what was posted."""
+        outbox, self._outbox = self._outbox, []
+        for connection, data in outbox:
+            connection.deliver(data)
 
     def turn_away(self, sock: SocketType) -> None:
         """Answer a connection that is too many, whatever it asks, and close it."""
@@ -325,6 +348,7 @@ class MetadataServer:
         )
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.flush()
         now = loop.time()
         for connection in [waiting for waiting in self._waiting if waiting.deadline <= now]:
             connection.expire()

@@ -36,6 +36,8 @@ class State(IntEnum):
     CLOSED = 4
     WAITING = 5
     """The backend to have the answer."""
+    SENDING = 6
+    """The turn of its answer, which goes out with those of others."""
 
 
 # Python 3.11 runs a function to look a member of an enumeration up.
@@ -45,6 +47,7 @@ WRITING: Final = State.WRITING
 LINGERING: Final = State.LINGERING
 CLOSED: Final = State.CLOSED
 WAITING: Final = State.WAITING
+SENDING: Final = State.SENDING
 
 
 class Stream:
@@ -95,6 +98,10 @@ class Stream:
         """The guest closed or reset the connection."""
         raise NotImplementedError
 
+    def deliver(self, data: bytes) -> None:
+        """In state SENDING: write this answer now; in any other state nothing is to be written any more."""
+        raise NotImplementedError
+
     def whose(self) -> str:
         """Who made the connection; asked once, when it has to wait."""
         return ""
@@ -121,6 +128,8 @@ class Stream:
         if self.state is WAITING:
             self._peek()
             return
+        if self.state is SENDING:
+            self.listener.server.flush()
         try:
             data = self._sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):

@@ -1,0 +1,160 @@
+"""Answers on kept connections go out together: each to its own guest, in order, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import msgspec
+import pytest
+
+from metadata.connection import Connection
+from metadata.server import POSTED_TOGETHER
+from metadata.settings import Settings
+from metadata.stream import State
+from tests.unit.metadata.conftest import Run
+from tests.unit.metadata.lab import Guest, Lab, lab, until
+from tests.unit.metadata.sample import FULL
+
+A, B = "127.0.0.5", "127.0.0.6"
+PATH = "/openstack/latest/meta_data.json"
+OTHER = msgspec.structs.replace(FULL, uuid="00000000-0000-4000-8000-00000000000b")
+ROOM = Settings(defer_accept_seconds=0, sweep_seconds=60.0, rate=0.0, connections_per_port=1024)
+
+
+async def kept(it: Lab, address: str = A) -> tuple[Guest, Connection]:
+    """A guest that has asked once, and its connection."""
+    before = set(it.server._waiting)
+    guest = await it.guest(address)
+    assert (await guest.ask("/latest/meta-data/instance-id"))[0] == 200
+    (connection,) = set(it.server._waiting) - before
+    assert isinstance(connection, Connection)
+    return guest, connection
+
+
+async def posted(guest: Guest, connection: Connection, *paths: str) -> None:
+    """The guest asks, and the loop does not go round between the reading and what the test does then."""
+    connection.unwatch()
+    await guest.send(b"".join(f"GET {path} HTTP/1.1\r\n\r\n".encode() for path in paths))
+    connection._watching = True
+    connection.readable()
+    connection._watching = False
+    connection.watch()
+    assert connection.state is State.SENDING
+
+
+def test_everyone_gets_the_own_answer(run: Run) -> None:
+    async def test() -> None:
+        async with lab(ROOM) as it:
+            it.ports.know("blue", A, FULL)
+            it.ports.know("blue", B, OTHER)
+            guests = [(await kept(it, address), uuid) for address, uuid in ((A, FULL.uuid), (B, OTHER.uuid)) * 40]
+            assert len(guests) > POSTED_TOGETHER
+            for _ in range(3):
+                for (guest, _), _ in guests:
+                    guest.writer.write(f"GET {PATH} HTTP/1.1\r\n\r\n".encode())
+                for (guest, _), uuid in guests:
+                    status, _, body = await guest.answer()
+                    assert (status, json.loads(body)["uuid"]) == (200, uuid)
+
+    run(test())
+
+
+def test_requests_that_were_sent_ahead_are_answered_in_order(run: Run) -> None:
+    async def test() -> None:
+        async with lab(ROOM) as it:
+            it.ports.know("blue", A, FULL)
+            guest, connection = await kept(it)
+            await posted(guest, connection, PATH, "/nothing", "/latest/meta-data/instance-id", PATH)
+            await guest.send(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+            assert [(await guest.answer())[0] for _ in range(5)] == [200, 404, 200, 200, 200]
+            assert await guest.rest() == b""
+
+    run(test())
+
+
+def test_bytes_that_come_before_the_answer_has_gone_out_wait_behind_it(run: Run) -> None:
+    async def test() -> None:
+        async with lab(ROOM) as it:
+            it.ports.know("blue", A, FULL)
+            guest, connection = await kept(it)
+            await posted(guest, connection, PATH)
+            await guest.send(b"GET /nothing HTTP/1.1\r\n\r\n")
+            connection.readable()
+            assert [(await guest.answer())[0] for _ in range(2)] == [200, 404]
+
+    run(test())
+
+
+def test_a_detached_network_still_sends_what_is_made(run: Run) -> None:
+    async def test() -> None:
+        async with lab(ROOM) as it:
+            it.ports.know("blue", A, FULL)
+            guest, connection = await kept(it)
+            await posted(guest, connection, PATH)
+            it.server.detach("blue")
+            assert connection.state is State.CLOSED
+            assert (await guest.answer())[0] == 200
+            assert await guest.rest() == b""
+
+    run(test())
+
+
+def test_a_closed_connection_sends_nothing(run: Run) -> None:
+    async def test() -> None:
+        async with lab(ROOM) as it:
+            it.ports.know("blue", A, FULL)
+            guest, connection = await kept(it)
+            await posted(guest, connection, PATH)
+            connection.close()
+            it.server.flush()
+            assert await guest.rest() == b""
+
+    run(test())
+
+
+def test_an_answer_that_waits_its_turn_is_not_too_late(run: Run) -> None:
+    async def test() -> None:
+        async with lab(ROOM) as it:
+            it.ports.know("blue", A, FULL)
+            guest, connection = await kept(it)
+            await posted(guest, connection, PATH)
+            connection.deadline = 0.0
+            assert it.server._sweep is not None
+            it.server._sweep.cancel()
+            it.server._expire(asyncio.get_running_loop())
+            assert connection.state is State.READING
+            assert (await guest.answer())[0] == 200
+            assert it.server.totals().dropped == {}
+
+    run(test())
+
+
+def test_a_mistake_with_one_answer_does_not_keep_back_the_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write = Connection.write
+
+    async def test() -> None:
+        async with lab(ROOM) as it:
+            it.ports.know("blue", A, FULL)
+            one, first = await kept(it)
+            other, second = await kept(it)
+
+            def broken(self: Connection, data: bytes, stay: bool, shared: bytes = b"") -> None:
+                if self is first:
+                    raise RuntimeError("a mistake")
+                write(self, data, stay, shared)
+
+            monkeypatch.setattr(Connection, "write", broken)
+            await posted(one, first, PATH)
+            await posted(other, second, PATH)
+            it.server.flush()
+            assert (await other.answer())[0] == 200
+            assert (await one.answer())[0] == 500
+            assert await one.rest() == b""
+            await one.close()
+            await until(lambda: first.state is State.CLOSED)
+
+    run(test())
+    assert {record.message for record in caplog.records} == {"metadata.request_failed"}
