@@ -23,17 +23,12 @@ from metadata.backend import Backend, RetiredError
 from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
 from metadata.identity import Caller, Known, Refused, Unknown, peer_address, syn_source
 from metadata.responses import Response, error
-from metadata.stream import CLOSED, HELD, LINGERING, READING, SENDING, WAITING, WRITING, Stream
+from metadata.stream import CLOSED, HELD, LINGERING, READING, SENDING, WAITING, WRITING, Stream, saved_syn
 from metadata.streamed import Relay, Streamed, let_go
 from metadata.upstream import UpstreamError
 
 if TYPE_CHECKING:
     from metadata.server import Listener
-
-# linux/tcp.h; not in the socket module.
-TCP_SAVED_SYN = 28
-_SAVED_SYN_BYTES = 256
-"""Ethernet, IPv6 and TCP headers with all options are 114 bytes; the rest is room for IPv6 extension headers."""
 
 # struct linger: on, no time. Closing sends RST.
 _RESET = struct.pack("ii", 1, 0)
@@ -65,7 +60,7 @@ class Connection(Stream):
 
     def __init__(self, listener: Listener, sock: SocketType, address: str) -> None:
         super().__init__(listener, sock)
-        self.caller = Caller(listener.network_id, _source_mac(sock), peer_address(address))
+        self.caller = Caller(listener.network_id, syn_source(saved_syn(sock)), peer_address(address))
         self._reader: RequestReader | None = None
         self._asked: Request | None = None
         """The request that waits, in HELD and WAITING."""
@@ -501,11 +496,3 @@ class Connection(Stream):
 def _too_many(seconds: int) -> Response:
     """Another request may pass after so many seconds."""
     return error(429, headers=(("Retry-After", str(seconds)),))
-
-
-def _source_mac(sock: SocketType) -> str | None:
-    """The MAC of the SYN that made this connection; can be read only once."""
-    try:
-        return syn_source(sock.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, _SAVED_SYN_BYTES))
-    except OSError:
-        return None

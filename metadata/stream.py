@@ -18,6 +18,11 @@ from metadata.http1 import READ_BYTES
 if TYPE_CHECKING:
     from metadata.server import Listener
 
+# linux/tcp.h; not in the socket module.
+TCP_SAVED_SYN = 28
+_SAVED_SYN_BYTES = 256
+"""Ethernet, IPv6 and TCP headers with all options are 114 bytes; the rest is room for IPv6 extension headers."""
+
 LINGER_BYTES = 1 << 20
 """What a guest may still send after an error answer before the connection is cut."""
 
@@ -301,3 +306,11 @@ class Stream:
         self._lingered += len(data)
         if self._lingered > LINGER_BYTES:
             self.close()
+
+
+def saved_syn(sock: SocketType) -> bytes:
+    """The SYN that made this connection, from its Ethernet header on; can be read only once. Empty: not saved."""
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, _SAVED_SYN_BYTES)
+    except OSError:
+        return b""

@@ -280,7 +280,8 @@ def test_connections_are_bounded_per_network(run: Run) -> None:
 
 
 def test_one_guest_leaves_held_requests_to_its_neighbours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metadata.connection._source_mac", lambda sock: sock.getpeername()[0])
+    monkeypatch.setattr("metadata.connection.saved_syn", lambda sock: sock.getpeername()[0].encode())
+    monkeypatch.setattr("metadata.connection.syn_source", bytes.decode)
 
     async def test() -> None:
         async with lab(msgspec.structs.replace(QUICK, held_per_network=4)) as it:
