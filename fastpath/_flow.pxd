@@ -5,7 +5,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastpath._batch_c cimport flow_key
+from fastpath._batch_c cimport batch_t, flow_key
 from fastpath._hasher_c cimport hash_keys
 
 cdef extern from "endian.h" nogil:
@@ -13,6 +13,24 @@ cdef extern from "endian.h" nogil:
     uint64_t le64toh(uint64_t word)
     uint16_t le16toh(uint16_t word)
     uint16_t be16toh(uint16_t word)
+
+cdef extern from "flow.h" nogil:
+    enum:
+        FLOW_RUN            # packets that one call of the next two takes at most
+    uint64_t flow_keys(
+        const uint8_t *memory, const uint32_t *offset, const uint32_t *length, const uint32_t *verdict,
+        uint8_t *key, uint32_t *flags, uint32_t *layers,
+        uint32_t start, uint32_t end, uint32_t padded, uint64_t *others
+    )
+    uint64_t flow_hashes(
+        const uint8_t *memory, const uint32_t *offset, const uint32_t *length, const uint32_t *verdict,
+        uint8_t *key, uint32_t *flags, uint32_t *layers, uint32_t *hash, const uint32_t *k, uint64_t factor,
+        uint32_t start, uint32_t end, uint32_t padded, uint64_t *others
+    )
+
+cdef extern from *:
+    uint32_t popcount "__builtin_popcountll"(uint64_t word) nogil
+    uint32_t ctz "__builtin_ctzll"(uint64_t word) nogil
 
 cdef enum:
     # `fastpath.flags.Flags`
@@ -302,3 +320,32 @@ cdef inline uint32_t hash_packet(
 cdef inline uint32_t entropy_port(uint32_t hash) noexcept nogil:
     # The source port of a tunnel's datagram, host order (RFC 7348 section 5: 49152 to 65535).
     return 49152 + (hash & 0x3FFF)
+
+cdef inline uint32_t parse_one(batch_t *b, uint32_t i, const hash_keys *h) noexcept nogil:
+    # Key, layers, flags, and hash unless `h` is NULL, of packet i; returns 1 if it has a key.
+    cdef const uint8_t *at = b.memory + b.offset[i]
+    cdef uint32_t flags = parse(at, b.length[i], &b.key[i], &b.layers[i])
+    b.flags[i] = flags
+    if h != NULL:
+        b.hash[i] = hash_packet(h, at, &b.key[i], flags, b.layers[i])
+    return b.key[i].version != 0
+
+cdef inline uint32_t parse_run(batch_t *b, uint32_t start, uint32_t end, const hash_keys *h) noexcept nogil:
+    # The same of the packets from `start` to `end`, at most FLOW_RUN, that are not dropped; returns how many have a key.
+    # Asks for the memory of later ones.
+    cdef uint64_t done, others = 0
+    cdef uint32_t found
+    if h == NULL:
+        done = flow_keys(
+            b.memory, b.offset, b.length, b.verdict, <uint8_t *> b.key, b.flags, b.layers, start, end, b.padded, &others
+        )
+    else:
+        done = flow_hashes(
+            b.memory, b.offset, b.length, b.verdict, <uint8_t *> b.key, b.flags, b.layers, b.hash, &h.k[0], h.odd,
+            start, end, b.padded, &others,
+        )
+    found = popcount(done)
+    while others:
+        found += parse_one(b, start + ctz(others), h)
+        others &= others - 1
+    return found

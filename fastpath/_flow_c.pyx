@@ -1,39 +1,24 @@
 """Five-tuples of frames and their hash, compiled; `_flow_py` is the specification."""
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from fastpath._batch_c cimport Batch, batch_t, flow_key
 from fastpath._flow cimport MAX_EXTENSIONS as _MAX_EXTENSIONS, MAX_TAGS as _MAX_TAGS
-from fastpath._flow cimport be16toh, hash_packet, parse as parse_frame
+from fastpath._flow cimport FLOW_RUN, be16toh, parse as parse_frame, parse_run
 from fastpath._hasher_c cimport Hasher, default_hasher, hash_keys
 from fastpath.endpoints import FiveTuple
-
-cdef extern from *:
-    void prefetch "__builtin_prefetch"(const void *at) nogil
-
-cdef enum:
-    AHEAD = 12          # packets; enough to hide a miss, few enough for the outstanding ones of a core
 
 MAX_TAGS = _MAX_TAGS
 MAX_EXTENSIONS = _MAX_EXTENSIONS
 
 
 cdef uint32_t run(batch_t *b, const hash_keys *h) noexcept nogil:
-    cdef uint32_t i, flags, found = 0
-    cdef uint32_t ahead = AHEAD if b.count > AHEAD else 0
-    cdef const uint8_t *at
-    for i in range(b.count):
-        if i + ahead < b.count:
-            prefetch(b.memory + b.offset[i + ahead])
-        if b.verdict[i]:
-            continue
-        at = b.memory + b.offset[i]
-        flags = parse_frame(at, b.length[i], &b.key[i], &b.layers[i])
-        b.flags[i] = flags
-        found += b.key[i].version != 0
-        if h != NULL:
-            b.hash[i] = hash_packet(h, at, &b.key[i], flags, b.layers[i])
+    cdef uint32_t start = 0, found = 0
+    while start < b.count:
+        found += parse_run(b, start, min(start + FLOW_RUN, b.count), h)
+        start += FLOW_RUN
     return found
 
 
@@ -63,21 +48,37 @@ def keys(Batch batch not None):
     return found
 
 
+cdef extern from "Python.h":
+    ctypedef struct PyTypeObject:
+        object (*tp_alloc)(PyTypeObject *kind, Py_ssize_t items)
+    void PyTuple_SET_ITEM(object tuple, Py_ssize_t at, PyObject *item)
+    PyObject *PyBytes_FromStringAndSize(const char *at, Py_ssize_t size) except NULL
+    PyObject *PyLong_FromLong(long number) except NULL
+
+cdef PyTypeObject *FIVE_TUPLE = <PyTypeObject *> FiveTuple
+
+
 cdef object tuple_of(object frame):
     cdef flow_key key
     cdef uint32_t layers = 0
     cdef Py_ssize_t size
+    cdef object made
     if type(frame) is not bytes:
         raise TypeError("a frame is bytes")
-    size = PyBytes_GET_SIZE(frame)
-    parse_frame(<const uint8_t *> PyBytes_AS_STRING(frame), <uint32_t> min(size, <Py_ssize_t> 0x7FFFFFFF), &key, &layers)
+    # No header lies behind what 32 bits can count.
+    size = min(PyBytes_GET_SIZE(frame), <Py_ssize_t> 0x7FFFFFFF)
+    parse_frame(<const uint8_t *> PyBytes_AS_STRING(frame), <uint32_t> size, &key, &layers)
     if not key.version:
         return None
     size = 4 if key.version == 4 else 16
-    return FiveTuple(
-        PyBytes_FromStringAndSize(<char *> key.source, size), PyBytes_FromStringAndSize(<char *> key.destination, size),
-        key.protocol, be16toh(key.source_port), be16toh(key.destination_port),
-    )
+    # A named tuple is a tuple of its type; its own constructor, written in Python, would take most of the time.
+    made = FIVE_TUPLE.tp_alloc(FIVE_TUPLE, 5)
+    PyTuple_SET_ITEM(made, 0, PyBytes_FromStringAndSize(<char *> key.source, size))
+    PyTuple_SET_ITEM(made, 1, PyBytes_FromStringAndSize(<char *> key.destination, size))
+    PyTuple_SET_ITEM(made, 2, PyLong_FromLong(key.protocol))
+    PyTuple_SET_ITEM(made, 3, PyLong_FromLong(be16toh(key.source_port)))
+    PyTuple_SET_ITEM(made, 4, PyLong_FromLong(be16toh(key.destination_port)))
+    return made
 
 
 def five_tuple(frame):
@@ -87,4 +88,7 @@ def five_tuple(frame):
 
 def five_tuples(frames):
     """See `fastpath._flow_py.five_tuples`."""
-    return [tuple_of(frame) for frame in frames]
+    cdef list found = []
+    for frame in frames:
+        found.append(tuple_of(frame))
+    return found
