@@ -18,6 +18,7 @@ from bench.cases import (
     nova_stall,
     port_change,
     restart,
+    segmentation,
 )
 from bench.context import Case
 
@@ -25,7 +26,7 @@ CASES: dict[str, Case] = {
     module.CASE.name: module.CASE
     for module in (
         networks_up, memory, restart, metadata, boot_storm, nova_stall, dhcp, port_change, density,
-        encap, decap, five_tuple, checksum, batch_sizes, flows,
+        encap, decap, five_tuple, checksum, segmentation, batch_sizes, flows,
     )
 }  # fmt: skip
 

@@ -64,7 +64,8 @@ STAGE = Stage(
 def run(bench: Context) -> None:
     """See `suite.run`."""
     bench.method("IPv4 underlay, UDP checksum zero. nodeplane also checks destination, VNI, sender of the VNI, "
-                 "reserved bits, ECN and the inner source MAC, and counts; list gives VNIs and offsets.")  # fmt: skip
+                 "reserved bits, ECN and the inner source MAC, and counts; list gives VNIs and offsets; "
+                 "bytes takes any VNI from anywhere.")  # fmt: skip
     suite.run(bench, STAGE)
 
 

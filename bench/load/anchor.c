@@ -7,6 +7,7 @@
  * decap   EtherType, version, IHL, protocol, fragment, total length, header checksum, UDP port and length, I flag
  * tuple   Ethernet, 802.1Q, IPv4 with options and fragments, IPv6; TCP and UDP ports; into 40 bytes
  * sum     RFC 1071
+ * segment a TCP super-frame over IPv4: copy, headers, checksums
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -188,6 +189,33 @@ void anchor_tunnel(struct tunnel *tunnel, const uint8_t *header) {
     memset(tunnel, 0, sizeof *tunnel);
     memcpy(tunnel->header, header, OUTER);
     for (int i = 14; i < 34; i += 2) tunnel->sum += load16(header + i);
+}
+
+/* A TCP segment over IPv4 without options, cut into segments of `mss` bytes, each a frame at a multiple of `stride`;
+ * FIN and PSH stay with the last. Copies first, then sums what it has copied. The number of segments. */
+uint32_t anchor_sum(const uint8_t *at, size_t size);
+
+uint32_t anchor_segment(const uint8_t *frame, uint32_t length, uint8_t *to, uint32_t stride, uint32_t mss) {
+    enum { HEADERS = 54 };
+    uint32_t made = 0, sequence = __builtin_bswap32(load32(frame + 38));
+    uint16_t number = BIG(load16(frame + 18));
+    for (uint32_t at = HEADERS; at < length; at += mss, made++, to += stride) {
+        uint32_t size = length - at < mss ? length - at : mss, next = __builtin_bswap32(sequence + at - HEADERS);
+        memcpy(to, frame, HEADERS);
+        memcpy(to + HEADERS, frame + at, size);
+        store16(to + 16, BIG((uint16_t)(size + 40)));
+        store16(to + 18, BIG((uint16_t)(number + made)));
+        store16(to + 24, 0);
+        store16(to + 24, BIG((uint16_t)anchor_sum(to + 14, 20)));
+        memcpy(to + 38, &next, 4);
+        if (at + size < length) to[47] &= 0xf6;
+        store16(to + 50, 0);
+        /* The pseudo header: addresses, protocol and length. */
+        uint32_t sum = (uint16_t)~anchor_sum(to + 34, size + 20);
+        sum += (uint16_t)~anchor_sum(to + 26, 8) + 6u + size + 20u;
+        store16(to + 50, BIG((uint16_t)~fold32(sum)));
+    }
+    return made;
 }
 
 uint32_t anchor_tunnel_bytes(void) { return sizeof(struct tunnel); }

@@ -35,6 +35,7 @@ cdef extern from *:
     };
     typedef uint64_t (*anchor_stage)(struct columns *, const void *);
     typedef uint32_t (*anchor_sum)(const uint8_t *, size_t);
+    typedef uint32_t (*anchor_cut)(const uint8_t *, uint32_t, uint8_t *, uint32_t, uint32_t);
     """
     uint64_t ticks_before() noexcept nogil
     uint64_t ticks_after() noexcept nogil
@@ -50,6 +51,7 @@ cdef extern from *:
         uint32_t count
     ctypedef uint64_t (*anchor_stage)(columns *, const void *) noexcept nogil
     ctypedef uint32_t (*anchor_sum)(const uint8_t *, size_t) noexcept nogil
+    ctypedef uint32_t (*anchor_cut)(const uint8_t *, uint32_t, uint8_t *, uint32_t, uint32_t) noexcept nogil
 
 cdef extern from "Python.h":
     object PyObject_Vectorcall(object call, void *const *arguments, size_t count, void *names)
@@ -358,6 +360,18 @@ cdef class Schedule:
         return c
 
 
+def time_calls(call, list arguments not None, uint64_t passes):
+    """Ticks of calling `call` with each of `arguments`, `passes` times, from C: without the interpreter's own loop."""
+    cdef uint64_t before, turn
+    cdef void *value
+    before = ticks_before()
+    for turn in range(passes):
+        for argument in arguments:
+            value = <void *> argument
+            PyObject_Vectorcall(call, &value, 1, NULL)
+    return ticks_after() - before
+
+
 def time_sum(uintptr_t function, const uint8_t[::1] data not None, uint64_t passes):
     """Ticks of `passes` checksums of `data` by anchor.c."""
     cdef uint64_t before, turn, total = 0
@@ -369,6 +383,19 @@ def time_sum(uintptr_t function, const uint8_t[::1] data not None, uint64_t pass
     before = ticks_after() - before
     # Never: it keeps the compiler from dropping the loop.
     return 0 if total == 1 else before
+
+
+def time_segment(uintptr_t function, const uint8_t[::1] frame not None, uint8_t[::1] target not None, uint32_t stride,
+                 uint32_t mss, uint64_t passes):
+    """Ticks of cutting `frame` `passes` times by anchor.c, into `target`; that must have room."""
+    cdef uint64_t before, turn
+    cdef uint32_t size = <uint32_t> frame.shape[0]
+    if target.shape[0] < (size // mss + 1) * <Py_ssize_t> stride:
+        raise ValueError("the target is too small")
+    before = ticks_before()
+    for turn in range(passes):
+        (<anchor_cut> function)(&frame[0], size, &target[0], stride, mss)
+    return ticks_after() - before
 
 
 def clock(uint32_t milliseconds=50):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -49,20 +51,28 @@ def all_levels() -> tuple[Level, ...]:
     return (PLAIN, *compiled())
 
 
+def _table(level: Level, name: str) -> ModuleType:
+    """Tables are the same for all compiled levels; the plain twin has its own."""
+    return importlib.import_module(f"fastpath._{name}_{'py' if level == PLAIN else 'c'}")
+
+
 def encap(level: Level) -> tuple[Callable[..., Any], tuple[object, ...]]:
     """The batch function and a table with the cases' tunnel as number 0."""
-    module = level.stage("vxlan")
-    tunnels = module.Tunnels()
+    tunnels = _table(level, "tunnels").Tunnels()
     tunnels.add(**tunnel())
-    return module.encap, (tunnels,)
+    return level.function("vxlan", "encap"), (tunnels,)
 
 
 def decap(level: Level) -> tuple[Callable[..., Any], tuple[object, ...]]:
     """The batch function and a VTEP that knows the VNI and its one sender."""
-    module = level.stage("vxlan")
-    vtep = module.Vtep(addresses=(outer.DESTINATION[4],), port=outer.PORT)
-    vtep.allow(outer.VNI, outer.NETWORK, (outer.SOURCE[4],))
-    return module.decap, (vtep,)
+    return level.function("vxlan", "decap"), (vtep(level),)
+
+
+def vtep(level: Level) -> Any:
+    """The receiving end of the cases' tunnel."""
+    made = _table(level, "vtep").Vtep(addresses=(outer.DESTINATION[4],), port=outer.PORT)
+    made.allow(outer.VNI, outer.NETWORK, (outer.SOURCE[4],))
+    return made
 
 
 def encap_call(level: Level) -> Callable[[bytes], bytes]:
@@ -78,13 +88,13 @@ def encap_list_call(level: Level) -> Callable[[list[bytes]], list[bytes]]:
 
 
 def decap_call(level: Level) -> Callable[[bytes], tuple[int, bytes]]:
-    """A frame to VNI and inner frame."""
+    """A frame to VNI and inner frame, without a VTEP: any VNI, from anywhere."""
     return level.function("vxlan", "decapsulate")
 
 
 def decap_list_call(level: Level) -> Callable[[list[bytes]], Any]:
-    """A list of frames to VNIs, offsets and lengths."""
-    return level.function("vxlan", "decap_list")
+    """A list of frames to VNIs, offsets and lengths, with every check of a VTEP."""
+    return partial(level.function("vxlan", "decap_list"), vtep=vtep(level))
 
 
 def taken_out(frames: list[bytes], found: Any) -> list[tuple[int, bytes]]:

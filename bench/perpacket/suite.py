@@ -10,7 +10,7 @@ from bench.context import Context
 from bench.perpacket import clock, native, verify
 from bench.perpacket.clock import Contender
 from bench.perpacket.levels import Level, all_levels
-from bench.perpacket.native import Anchor
+from bench.perpacket.native import Anchor, Schedule
 from bench.perpacket.profiles import Profile, parse
 from bench.perpacket.python_rungs import Rung, rungs
 from fastpath.batch import Batch
@@ -22,6 +22,7 @@ ROUGH: Final = 32
 BYTES, LIST, HOT, CACHE_COLD = "bytes", "list", "batch hot", "batch cold"
 PROFILES: Final = tuple(map(parse, (
     "v4-udp-64", "v4-udp-512", "v4-udp-1400", "v4-tcp-64", "v6-tcp-512", "mixed-mixed-imix",
+    "malformed",
 )))  # fmt: skip
 METHOD: Final = (
     f"bytes: one call a packet from a loop in Python. list: one call with {BATCH} of them. batch hot: one call for "
@@ -130,6 +131,8 @@ def _batches(bench: Context, stage: Stage, profile: Profile, hot: Batch, anchor:
             if level.level == "pure" and way == CACHE_COLD:
                 continue
             function, arguments = stage.batch(level)
+            if not profile.malformed:
+                _all_pass(level.name, batch, function(batch, *arguments), schedule)
             run = clock.stage(schedule, function, batch, *arguments)
             contenders.append(Contender(level.name, variant, run, schedule.packets))
             if level.chosen:
@@ -137,8 +140,17 @@ def _batches(bench: Context, stage: Stage, profile: Profile, hot: Batch, anchor:
         mark: Contender | None = None
         if not profile.malformed:
             function_name = stage.anchor + ("_ahead" if way == CACHE_COLD else "")
+            passed = schedule.run_anchor(anchor.function(function_name), anchor.state)
+            _all_pass(Anchor.name, batch, passed, schedule)
             mark = Contender(Anchor.name, variant, clock.anchor(schedule, anchor, function_name), schedule.packets)
             contenders.append(mark)
         clock.race(bench, contenders)
         clock.against(bench, ours, mark, stage.targets[way])
         schedule.rewind()
+
+
+def _all_pass(who: str, batch: Batch, passed: int, schedule: Schedule) -> None:
+    """Every packet that is timed goes the usual way, not only the sample."""
+    schedule.rewind()
+    if passed != len(batch):
+        raise verify.WrongAnswerError(f"{who}: {passed} of {len(batch)} packets went on")
