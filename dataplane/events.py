@@ -73,6 +73,9 @@ EVENTS: dict[str, Event] = {
     # tokens of the metadata service
     "tokens.rotated": Event("info", "A new key makes guests' tokens; those made before stay good until they end."),
     "tokens.rotation_failed": Event("warning", "The store did not take a new key; the old one goes on making tokens."),
+    "tokens.not_kept": Event(
+        "warning", "The store did not take the first key; tokens end with the process unless it does until then."
+    ),
     "tokens.keys_unreadable": Event("warning", "The stored keys cannot be read; new ones are made, all tokens end."),
     # the metadata agent's socket
     "dropin.listening": Event("info", "The metadata agent's socket is open: haproxy may connect."),

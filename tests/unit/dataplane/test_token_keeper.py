@@ -19,6 +19,7 @@ from metadata.tokens import MAX_TTL, ROTATE_SECONDS, KeyRing
 from tests.unit.dataplane.test_store import reopen
 
 NOW = 1_800_000_000.0
+_FULL = "CREATE TRIGGER full BEFORE INSERT ON secrets BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
 KNOWN = Known("port-1", cast(Backend, None))
 
 
@@ -84,6 +85,28 @@ async def test_keys_that_cannot_be_read_are_made_anew(store: Store) -> None:
     await store.save_secret(SECRET, b"nonsense")
     keeper = await TokenKeeper.open(store, NOW)
     assert await stored(store) == keeper.keys.ring
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("before", [None, b"nonsense"])
+async def test_without_room_for_the_first_keys_tokens_are_made_all_the_same(
+    store: Store, before: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    if before is not None:
+        await store.save_secret(SECRET, before)
+    await store._ask(lambda connection: connection.execute(_FULL))
+    keeper = await TokenKeeper.open(store, NOW)
+    token = keeper.keys.make("port-1", 60, NOW)
+    assert keeper.keys.valid(token, "port-1", NOW)
+    assert not await keeper.rotate(NOW + 1)
+    messages = [record.message for record in caplog.records]
+    assert messages.count("tokens.not_kept") == 2
+    assert before is not None or await store.load_secret(SECRET) is None
+    await store._ask(lambda connection: connection.execute("DROP TRIGGER full"))
+    assert not await keeper.rotate(NOW + 2)
+    assert await stored(store) == keeper.keys.ring
+    assert not await keeper.rotate(NOW + 3)
+    assert [record.message for record in caplog.records] == messages
 
 
 @pytest.mark.asyncio
