@@ -19,6 +19,8 @@ PORT = 8775
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE = "00000000-0000-4000-8000-{:012x}"
 META_DATA = "/openstack/latest/meta_data.json"
+VENDOR_DATA = "/openstack/latest/vendor_data.json"
+LARGE = "0123456789" * 50_000
 CONFIG = f"""
 [metadata]
 backend = "nova"
@@ -50,7 +52,8 @@ class Upstream:
         file = self.directory / "nova.json"
         file.write_text(json.dumps([
             {"uuid": INSTANCE.format(number), "project_id": f"{tenant}-project", "hostname": f"{tenant}-at-nova",
-             "user_data": "AP8K" if tenant == "blue" else None}
+             "user_data": "AP8K" if tenant == "blue" else None,
+             "vendor_data": {"of": tenant, "large": LARGE} if tenant == "green" else {"of": tenant}}
             for number, tenant in enumerate(("blue", "green", "own"), 1)
         ]))  # fmt: skip
         self.process = subprocess.Popen(
@@ -126,6 +129,16 @@ def test_each_tenant_has_its_own_documents(daemon: lab.Daemon, guests: dict[str,
     assert metrics['nodeplane_metadata_upstream_requests_total{code="200"}'] >= 3
     assert metrics['nodeplane_metadata_cache_hits_total{kind="fresh"}'] >= 2
     assert metrics['nodeplane_metadata_upstream_duration_seconds_count{code="200"}'] >= 3
+
+
+def test_a_large_document_is_passed_on_whole_and_to_nobody_else(guests: dict[str, lab.Vm]) -> None:
+    for options in ((), ("-0",), ("-r", "0-")):
+        found = guests["green"].get(VENDOR_DATA, *options)
+        assert found.status == 200
+        assert json.loads(found.body) == {"of": "green", "large": LARGE}
+        assert guests["blue"].get(VENDOR_DATA, *options).body == '{"of": "blue"}'
+    head = guests["green"].get(VENDOR_DATA, "--head").body.lower()
+    assert f"content-length: {len(found.body)}" in head
 
 
 def test_passwords(guests: dict[str, lab.Vm]) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from aiohttp import web
 
-from metadata import events
+from metadata import dropin_server, events
 from metadata.identity import Known
 from metadata.nova import NovaBackend
 from metadata.nova_proxy import NovaProxy
@@ -329,7 +331,7 @@ def test_a_slow_reader_holds_nova_back_and_is_let_go_in_time(run: Run) -> None:
 
 def test_a_reader_that_is_slow_for_a_moment_gets_it_all(run: Run) -> None:
     async def test() -> None:
-        body = LARGE * 20
+        body = LARGE * 8
         async with way(in_chunks(body), response_bytes=1 << 30) as it:
             guest = await it.it.guest(receive=8192)
             await guest.send(f"GET {DOCUMENT} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
@@ -436,6 +438,27 @@ def test_a_refused_signature_of_any_size_has_the_other_secret_tried(run: Run) ->
             assert (status, body) == (403, LARGE)
             await it.quiet()
             assert it.shared.counters.requests == {"cancelled": 1, "403": 1}
+
+    run(test())
+
+
+@pytest.mark.parametrize("hook", [with_length, in_chunks])
+def test_behind_a_proxy(run: Run, hook: Callable[[bytes], Hook], tmp_path: Path) -> None:
+    async def test() -> None:
+        async with way(hook(LARGE)) as it:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.bind(str(tmp_path / "proxy"))
+            sock.listen()
+            dropin_server.attach(it.it.server, sock, lambda _: True)
+            it.it.ports.verdicts["blue-net", A] = Known("port", it.backend)
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "proxy"))
+            writer.write(
+                f"GET {DOCUMENT} HTTP/1.1\r\nX-OVN-Network-ID: blue-net\r\nX-Forwarded-For: {A}\r\n\r\n".encode()
+            )
+            _, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            assert (body if hook is with_length else dechunked(body)) == LARGE
+            writer.close()
+            await writer.wait_closed()
 
     run(test())
 
