@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from metadata.http1 import Request
 from metadata.nova import NovaBackend
 from metadata.nova_client import NovaClient
 from metadata.nova_proxy import NovaProxy
-from metadata.responses import ending
-from tests.unit.metadata.asking import ask, settings, subject
+from metadata.responses import Response, ending
+from metadata.streamed import Relay, Streamed
+from metadata.upstream import UpstreamError
+from tests.unit.metadata.asking import CALLER, settings, subject
 from tests.unit.metadata.sample import FULL
 
 SEED = int(os.environ.get("NODEPLANE_FUZZ_SEED", "20261122"))
@@ -55,8 +58,41 @@ def mutated(choose: random.Random) -> bytes:
     return bytes(data)
 
 
+async def passed_on(streamed: Streamed, chunks: bool) -> bytes | None:
+    """What a guest gets of an answer that is passed on; None: it sees that this is not all."""
+    relay = Relay(streamed, chunks=chunks, keep_alive=True, patience=1.0)
+    try:
+        data = relay.begin(ending("x", relay.stay))
+        while part := await relay.read():
+            data += part
+        return data + relay.end()
+    except UpstreamError:
+        return None
+    finally:
+        relay.close()
+
+
+def body_of(data: bytes) -> bytes:
+    """The body as a guest of HTTP/1.1 reads it, to its last byte."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    lines = head.lower().split(b"\r\n")
+    if b"transfer-encoding: chunked" in lines:
+        whole = b""
+        while size := int(body.partition(b"\r\n")[0], 16):
+            part = body.partition(b"\r\n")[2]
+            assert part[size : size + 2] == b"\r\n"
+            whole, body = whole + part[:size], part[size + 2 :]
+        assert body == b"0\r\n\r\n"
+        return whole
+    for line in lines:
+        if line.startswith(b"content-length: "):
+            assert int(line[16:]) == len(body)
+    return body
+
+
 @pytest.mark.asyncio
-async def test_any_bytes(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("whole", [LIMIT, 2])
+async def test_any_bytes(caplog: pytest.LogCaptureFixture, whole: int) -> None:
     choose = random.Random(SEED)
     print(f"NODEPLANE_FUZZ_SEED={SEED}")
     given = b""
@@ -77,26 +113,36 @@ async def test_any_bytes(caplog: pytest.LogCaptureFixture) -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    chosen = settings(url, response_bytes=LIMIT, timeout=2.0, cache_seconds=0.0, stale_seconds=0.0)
+    chosen = settings(url, response_bytes=LIMIT, whole_bytes=whole, timeout=2.0, cache_seconds=0.0, stale_seconds=0.0)
     proxy = NovaProxy(chosen, NovaClient(chosen))
     backend = NovaBackend(proxy, subject(FULL))
     statuses: set[int] = set()
+    streamed = 0
     for _ in range(ROUNDS):
         given = mutated(choose)
-        found = await ask(backend, "/latest/meta-data/")
+        answer = backend.answer(Request("GET", b"/latest/meta-data/", True), CALLER, 0.0)
+        found = answer if isinstance(answer, Response) else await answer
         statuses.add(found.status)
         assert 200 <= found.status <= 599
-        assert len(found.body) <= LIMIT
-        encoded = found.encode(ending("x", True))
-        head, _, body = encoded.partition(b"\r\n\r\n")
-        assert body == found.body
+        if isinstance(found, Streamed):
+            encoded = await passed_on(found, choose.random() < 0.7)
+            if encoded is None:
+                continue
+            streamed += 1
+            assert body_of(encoded).startswith(found.first)
+        else:
+            encoded = found.encode(ending("x", True))
+            assert body_of(encoded) == found.body
+        assert len(body_of(encoded)) <= LIMIT
+        head = encoded.partition(b"\r\n\r\n")[0]
         assert all(line.count(b"\n") == 0 and line.count(b"\r") == 0 for line in head.split(b"\r\n"))
-        assert b"set-cookie" not in head.lower()
-        assert b"location" not in head.lower()
+        names = {line.partition(b":")[0] for line in head.lower().split(b"\r\n")}
+        assert names.isdisjoint((b"set-cookie", b"location"))
     await proxy.close()
     server.close()
     await server.wait_closed()
     assert {200, 404, 502} <= statuses
+    assert (streamed > 0) == (whole < LIMIT)
     assert proxy.turns.used == 0
     assert errors == []
     assert {record.message for record in caplog.records} <= {"metadata.nova_failed"}
