@@ -46,7 +46,7 @@ class Owner(NamedTuple):
     nova: bool
     tokens: bool
     vifs: frozenset[str]
-    """All ports of the instance."""
+    """All ports that name the instance, without those of another project."""
 
 
 class World:
@@ -132,7 +132,11 @@ class World:
             self.versions[key],
             nova,
             instance is not None and instance["metadata_options"]["http_tokens"] == "required",
-            frozenset(other["id"] for other in self.ports.values() if other["device_id"] == key),
+            frozenset(
+                other["id"]
+                for other in self.ports.values()
+                if other["device_id"] == key and other["project_id"] in ("", instance["project_id"] if instance else "")
+            ),
         )
 
     def _port(self, guest: Guest) -> dict[str, Any] | None:
