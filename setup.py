@@ -19,7 +19,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SINGLE = ("_batch_c", "_cpu_c", "_framing_c", "_hasher_c")
+SINGLE = ("_batch_c", "_capture_c", "_cpu_c", "_framing_c", "_hasher_c")
 """Built once, for the oldest processor of the architecture."""
 LEVELLED: tuple[str, ...] = ("_checksum", "_flow", "_segment")
 """Stages that are built once for each level: `_x_c`, and on x86-64 `_x_avx2` and `_x_avx512`, which include it."""

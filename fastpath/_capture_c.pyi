@@ -1,0 +1,19 @@
+from typing_extensions import Buffer
+
+from fastpath.batch import Batch
+
+PCAP_HEADER: bytes
+PCAPNG_HEADER: bytes
+
+class Records:
+    skipped: int
+    too_long: int
+    def __init__(self, data: Buffer) -> None: ...
+    @property
+    def pcapng(self) -> bool: ...
+    @property
+    def position(self) -> int: ...
+    def fill(self, batch: Batch, times: Buffer | None = None) -> int: ...
+    def close(self) -> None: ...
+
+def records(batch: Batch, times: Buffer | None = None, pcapng: bool = True) -> bytes: ...
