@@ -32,7 +32,7 @@ from tests.moves import ADDRESSES, DOCUMENTS, MACS, NETWORKS, Guest, Owner, Worl
 from tests.netns.conftest import inside
 
 SEED = int(os.environ.get("NODEPLANE_MOVES_SEED", "20261122"))
-SECONDS = float(os.environ.get("NODEPLANE_MOVES_SECONDS", "8"))
+SECONDS = float(os.environ.get("NODEPLANE_MOVES_SECONDS", "6"))
 NOVA_PORT = 8775
 TOKEN = "X-aws-ec2-metadata-token"
 SERVICE = {False: "169.254.169.254", True: "fd00:ec2::254"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from urllib.parse import quote
 
 import msgspec
@@ -55,6 +56,17 @@ def test_ready_answers_are_the_same_answers(asked: list[bytes]) -> None:
     for target in asked + asked:
         ready, fresh = tree.answer("GET", target, NOW), answer(FULL, "GET", target, NOW)
         assert (ready.status, ready.content_type, ready.body) == (fresh.status, fresh.content_type, fresh.body)
+
+
+@given(st.dates(), st.sampled_from(["meta-data/", "user-data", "meta-data/instance-id", "meta-data/mac", ""]))
+def test_any_date_is_a_version_and_nothing_else_is(day: datetime.date, path: str) -> None:
+    """What was there by then: AWS's parts come after the last version that Nova has."""
+    text = day.isoformat()
+    there = path != "meta-data/mac" or text >= "2011-01-01"
+    assert answer(FULL, "GET", f"/{text}/{path}".encode(), NOW).status == (200 if there else 404)
+    wrong = [f"{text}x", text.replace("-", ""), text.replace("-", "/"), f"{text}T00:00", f"{day.year}-13-{day.day:02}"]
+    for version in (*wrong, f"{day.year:04}-02-30", f"{day.year:04}-{day.month:02}-00"):
+        assert answer(FULL, "GET", f"/{version}/meta-data/".encode(), NOW).status == 404
 
 
 words = st.text(max_size=20).filter(lambda text: text.encode("utf-8", "replace").decode() == text)
