@@ -1,6 +1,7 @@
 """Chooses between the compiled modules and their plain twins, once for the whole package.
 
-`NODEPLANE_FASTPATH` unset: the highest level that is built and that this processor runs, else plain. `pure`: plain.
+`NODEPLANE_FASTPATH` unset: the highest level that is built and that this processor runs, else plain; stages whose
+fastest level depends on the machine are tried when they are first imported (`fastpath._calibrate`). `pure`: plain.
 `baseline`, `avx2`, `avx512`: that one, or an ImportError that says why not.
 
 Modules come in two kinds. Most are built once (`_x_c`). The stages that gain from wider registers are built once a
@@ -41,18 +42,21 @@ def choose(wanted: str) -> Level:
         raise ImportError(f"{VARIABLE}={wanted!r} is unknown: use {', '.join(most)} or {last}, or unset it")
     if wanted == "pure":
         return "pure"
-    later = (*LATER, *(f"fastpath._{stage}_c" for stage in LEVELLED))
-    for name in (*MODULES, *later):
-        if not (_loads(name) if name in MODULES else find_spec(name)):
-            if wanted:
-                raise ImportError(f"{name} is not built: {_BUILD}")
-            return "pure"
+    if missing := _missing():
+        if wanted:
+            raise ImportError(f"{missing} is not built: {_BUILD}")
+        return "pure"
     running = runnable()
     if not wanted:
         return running[-1]
     if wanted not in running:
         raise ImportError(f"{VARIABLE}={wanted}: this processor runs {', '.join(running)}")
     return running[running.index(wanted)]
+
+
+def built() -> bool:
+    """Whether all compiled modules are there."""
+    return not _missing()
 
 
 def runnable() -> tuple[Level, ...]:
@@ -72,6 +76,15 @@ def stage(name: str, level: Level) -> ModuleType:
     return importlib.import_module(module)
 
 
+def _missing() -> str:
+    """The first compiled module that is not there, or nothing."""
+    later = (*LATER, *(f"fastpath._{stage}_c" for stage in LEVELLED))
+    for name in (*MODULES, *later):
+        if not (_loads(name) if name in MODULES else find_spec(name)):
+            return name
+    return ""
+
+
 def _loads(name: str) -> bool:
     """Whether the module is there. Raises ImportError if it is and cannot be loaded."""
     try:
@@ -86,4 +99,6 @@ def _loads(name: str) -> bool:
 
 
 LEVEL: Final[Level] = choose(os.environ.get(VARIABLE, ""))
-"""What this process runs on."""
+"""What this process runs on; a stage may serve at a lower one, see `fastpath._calibrate`."""
+FORCED: Final = bool(os.environ.get(VARIABLE))
+"""Whether the environment said so."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath import _select
+from fastpath._select import LEVEL
 from fastpath.endpoints import FiveTuple
 from fastpath.hasher import DEFAULT_SEED, Hasher
 
 # Type checkers always see the plain twin; both have the same signatures (a test compares them).
-if TYPE_CHECKING or _select.LEVEL == "pure":
+if TYPE_CHECKING or LEVEL == "pure":
     from fastpath._flow_py import MAX_EXTENSIONS, MAX_TAGS, extract, five_tuple, five_tuples, keys
 else:
-    _stage = _select.stage("flow", _select.LEVEL)
+    from fastpath._calibrate import serving
+
+    _stage = serving("flow")
     MAX_EXTENSIONS, MAX_TAGS, extract = _stage.MAX_EXTENSIONS, _stage.MAX_TAGS, _stage.extract
     five_tuple, five_tuples, keys = _stage.five_tuple, _stage.five_tuples, _stage.keys
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath._select import LEVEL, stage
+from fastpath._select import LEVEL
 
 # Type checkers always see the plain twin; both have the same signatures (a test compares them).
 if TYPE_CHECKING or LEVEL == "pure":
     from fastpath._segment_py import coalesce, segment
 else:
-    _stage = stage("segment", LEVEL)
+    from fastpath._calibrate import serving
+
+    _stage = serving("segment")
     coalesce, segment = _stage.coalesce, _stage.segment
 
 __all__ = ["coalesce", "segment"]

@@ -12,7 +12,9 @@ from typing import Any
 import click.testing
 import pytest
 
+import fastpath
 from dataplane import __version__, cli, cli_input
+from fastpath import levels
 from tests.unit.dataplane.fake_backend import LEASE, TENANT, FakeBackend, as_json, config, served
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -189,7 +191,17 @@ def test_version(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").output == f"nodeplane {__version__}\n"
     verbose = run(tmp_path, "version", "--verbose").output
     assert "msgspec" in verbose
-    assert "fastpath" in verbose
+    assert f"{fastpath.LEVEL}; this processor runs" in verbose
+    for stage, choice in levels.choices().items():
+        assert any(f"fastpath.{stage}" in line and f"{choice.level} (" in line for line in verbose.splitlines())
+
+
+def test_version_where_the_fastpath_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ImportError("no such level")
+
+    monkeypatch.setattr(levels, "choices", broken)
+    assert "not usable: no such level" in run(tmp_path, "version", "--verbose").output
 
 
 @pytest.mark.parametrize("verb", sorted(cli.main.commands))
