@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import socket
-import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -22,16 +20,13 @@ from metadata import events
 from metadata.backend import Backend, RetiredError
 from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
 from metadata.identity import Caller, Known, Refused, Unknown, peer_address, syn_source
+from metadata.relaying import RelayingStream
 from metadata.responses import Response, error
-from metadata.stream import CLOSED, HELD, LINGERING, READING, SENDING, WAITING, WRITING, Stream, saved_syn
+from metadata.stream import CLOSED, HELD, LINGERING, READING, SENDING, WAITING, WRITING, saved_syn
 from metadata.streamed import Relay, Streamed, let_go
-from metadata.upstream import UpstreamError
 
 if TYPE_CHECKING:
     from metadata.server import Listener
-
-# struct linger: on, no time. Closing sends RST.
-_RESET = struct.pack("ii", 1, 0)
 
 _FORBIDDEN = error(403)
 _FAILED = error(500)
@@ -39,19 +34,16 @@ _TIMED_OUT = error(504)
 _REFUSALS = {reason: error(status) for reason, status in STATUS_OF_REASON.items()}
 
 
-class Connection(Stream):
+class Connection(RelayingStream):
     """Made by its listener, which then calls `readable`."""
 
     __slots__ = (
         "_asked",
         "_backend",
         "_began",
-        "_owned",
         "_paid",
-        "_pending",
         "_port",
         "_reader",
-        "_relay",
         "_served",
         "_since",
         "_timing",
@@ -64,12 +56,9 @@ class Connection(Stream):
         self._reader: RequestReader | None = None
         self._asked: Request | None = None
         """The request that waits, in HELD and WAITING."""
-        self._pending: asyncio.Future[Any] | None = None
-        """The answer to come, or the next part of it, in WAITING."""
-        self._relay: Relay | None = None
-        """The answer that goes out as it comes, in WAITING and WRITING."""
+        self._pending = None
+        self._relay = None
         self._owned = False
-        """Nobody else waits for it."""
         self._backend: Backend | None = None
         """Who makes it."""
         self._paid = False
@@ -101,7 +90,7 @@ class Connection(Stream):
 
     def resumed(self) -> None:
         """See `Stream`."""
-        self._guarded(self._go_on if self._relay is None else self._next_part)
+        self._guarded(self._go_on if self._relay is None else self.next_part)
 
     def deliver(self, data: bytes) -> None:
         """See `Stream`."""
@@ -167,14 +156,9 @@ class Connection(Stream):
         if self._asked is not None:
             self._asked = None
             self.listener.held.pop(self, None)
-            self._abandon()
+            self.abandon()
         if self._relay is not None:
-            self._abandon()
-            # What is there must not look like all there is.
-            self._relay.close()
-            self._relay = None
-            with suppress(OSError):
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.break_off()
         super().close()
 
     def whose(self) -> str:
@@ -322,6 +306,7 @@ class Connection(Stream):
         request = self._asked
         assert request is not None
         self._asked = None
+        self._backend = None
         self._paid = False
         self.listener.held.pop(self, None)
         self.state = READING
@@ -333,26 +318,24 @@ class Connection(Stream):
             if asyncio.iscoroutine(answer):
                 answer.close()
             return
-        self.register(self.listener.server.settings.answer_timeout)
-        self.state = WAITING
         self._asked = request
-        self._pending = asyncio.ensure_future(answer)
-        self._owned = self._pending is not answer
         self._backend = backend
         self._since = monotonic()
-        self._pending.add_done_callback(self._came)
-        self.watch()
+        self.await_future(answer)
 
-    def _came(self, pending: asyncio.Future[Any]) -> None:
-        if pending is self._pending:
-            self._pending = None
-            self._guarded(lambda: self._settle(pending))
+    def came(self, pending: asyncio.Future[Any]) -> None:
+        """See `RelayingStream`."""
+        try:
+            self._settle(pending)
+        except Exception as failure:
+            let_go(pending)
+            self._failed(failure)
 
     def _settle(self, pending: asyncio.Future[Any]) -> None:
         if self._relay is not None:
-            self._pass_on(self._relay, pending)
+            if self.pass_on(self._relay, pending):
+                self._go_on()
         elif not pending.cancelled() and (isinstance(pending.exception(), RetiredError) or self._is_old()):
-            self._abandon()
             let_go(pending)
             self._ask_again(self._release())
             self._go_on()
@@ -382,7 +365,7 @@ class Connection(Stream):
         return not isinstance(verdict, Known) or verdict.backend is not self._backend
 
     def _arrived(self, response: Response | Streamed) -> None:
-        self._abandon()
+        self.abandon()
         if (observe := self.listener.server.observe) is not None:
             observe(monotonic() - self._since)
         if isinstance(response, Streamed):
@@ -409,54 +392,7 @@ class Connection(Stream):
             relay.close()
             self.write(relay.head(ending), stay)
         else:
-            self._send_part(relay, relay.begin(ending))
-
-    def _send_part(self, relay: Relay, part: bytes) -> None:
-        self.write(part, True)
-        if self.state is WRITING:
-            relay.waits(self.listener.loop.time())
-            self.register(relay.patience)
-        elif self.state is READING:
-            self._next_part()
-
-    def _next_part(self) -> None:
-        """Ask for more, when the guest has what there was."""
-        relay = self._relay
-        assert relay is not None
-        relay.goes_on(self.listener.loop.time())
-        self.register(self.listener.server.settings.answer_timeout)
-        self.state = WAITING
-        self._pending = asyncio.ensure_future(relay.read())
-        self._owned = True
-        self._pending.add_done_callback(self._came)
-        self.watch()
-
-    def _pass_on(self, relay: Relay, pending: asyncio.Future[Any]) -> None:
-        self.state = READING
-        try:
-            part = pending.result()
-            last = b"" if part else relay.end()
-        except (UpstreamError, asyncio.CancelledError):
-            self.listener.counters.drop("broken_backend")
-            self.close()
-            return
-        if part:
-            self._send_part(relay, part)
-            return
-        self._relay = None
-        self.write(last, relay.stay)
-        self._go_on()
-
-    def _abandon(self) -> None:
-        """No longer wait for the backend; what it does for others goes on."""
-        self._backend = None
-        pending, self._pending = self._pending, None
-        if pending is None:
-            return
-        pending.remove_done_callback(self._came)
-        if self._owned:
-            pending.cancel()
-            pending.add_done_callback(let_go)
+            self.send_part(relay, relay.begin(ending))
 
     def _refuse(self, reason: str) -> None:
         """Answer a request that is not understood, and end."""
@@ -478,7 +414,7 @@ class Connection(Stream):
             return
         self.listener.counters.request(_FAILED.label)
         self.listener.held.pop(self, None)
-        self._abandon()
+        self.abandon()
         if self.state is not CLOSED:
             self._end(_FAILED)
 
