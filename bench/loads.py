@@ -26,6 +26,13 @@ done = function(summary, latency, requests)
     summary.errors.timeout))
 end
 """
+_WRK_NUMBERS = """
+local number = 0
+request = function()
+  number = number + 1
+  return wrk.format("GET", string.format("%s", number))
+end
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,10 @@ def _load(output: str) -> Load:
 
 
 def http_close(netns: str, cores: Cores, path: str, clients: int, seconds: float, size: int) -> Load:
-    """Requests over new connections (bench/load/http_close.c); answers must be 200 with `size` bytes."""
+    """Requests over new connections (bench/load/http_close.c); answers must be 200 with `size` bytes.
+
+    A `#` in the path stands for the request's number, here and in `wrk`.
+    """
     argv = (program("http_close"), "169.254.169.254", "80", path, str(clients), str(seconds), str(size))
     return _load(_run(netns, cores, argv, seconds, {}))
 
@@ -70,9 +80,9 @@ def wrk(netns: str, cores: Cores, path: str, clients: int, seconds: float, direc
     """Keep-alive requests with wrk, one thread, for whole seconds."""
     tool = debian.need("wrk", "wrk")
     script = directory / "done.lua"
-    script.write_text(_WRK_SCRIPT)
+    script.write_text(_WRK_SCRIPT + (_WRK_NUMBERS % path.replace("#", "%d") if "#" in path else ""))
     argv = (tool.path, "-t1", f"-c{clients}", f"-d{math.ceil(seconds)}s", "--timeout", "10s", "-s", script,
-            f"http://169.254.169.254{path}")  # fmt: skip
+            f"http://169.254.169.254{path.replace('#', '')}")  # fmt: skip
     return _load(_run(netns, cores, argv, seconds, tool.environment))
 
 

@@ -35,7 +35,7 @@ name = "bench"
 state_dir = "{directory}/state"
 on_stop = "{on_stop}"
 [log]
-level = "warning"
+level = "{log}"
 """
 
 
@@ -46,8 +46,8 @@ class NotReadyError(Exception):
 class Node:
     """A daemon below `directory`, started and stopped as often as a case wants; the store stays."""
 
-    def __init__(self, directory: Path, config: str = "", on_stop: str = "leave") -> None:
-        text = CONFIG.format(directory=directory, on_stop=on_stop) + config
+    def __init__(self, directory: Path, config: str = "", on_stop: str = "leave", log: str = "warning") -> None:
+        text = CONFIG.format(directory=directory, on_stop=on_stop, log=log) + config
         self.daemon = Daemon(directory, text, BYTECODE)
         self.control = ControlClient(str(self.daemon.socket))
 

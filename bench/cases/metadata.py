@@ -24,6 +24,24 @@ from scripts.lab import Vm, wait_until
 PATH = "/openstack/latest/meta_data.json"
 CLIENTS = (1, 16, 64, 256)
 NEW, KEPT = "new connections", "keep-alive"
+COMPARED = 64
+"""Clients of the rates that have a target, and of Nova's documents."""
+CACHED, FETCHED = "Nova's, kept", "Nova's, fetched"
+NOVA_CONFIG = f"""
+[nova]
+url = "http://{neutron.NOVA}"
+shared_secret = "secret"
+prefetch = false
+"""
+
+RATES = {
+    NEW: ("haproxy", 0.9), KEPT: ("haproxy", 1.2),
+    f"{CACHED}, {NEW}": ("haproxy", 0.9), f"{CACHED}, {KEPT}": ("haproxy", 1.2),
+    f"{FETCHED}, {NEW}": ("neutron", 10.0), f"{FETCHED}, {KEPT}": ("neutron", 10.0),
+}  # fmt: skip
+"""Whose rate nodeplane's is compared with, and the least it is to be of it."""
+CPU_OF_HAPROXY = 30 / 21
+"""30 us where haproxy needs 21."""
 
 
 @dataclass
@@ -33,6 +51,23 @@ class Subject:
     server: Server
     vm: Vm
     stop: Callable[[], None]
+    what: str = ""
+    """Which documents, where there are several kinds."""
+    path: str = PATH
+
+    @property
+    def fetches(self) -> bool:
+        """Whether Nova is behind it."""
+        return bool(self.what)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One timed load and what it cost."""
+
+    load: Load
+    cpu: float
+    """Microseconds a request."""
 
 
 def run(bench: Context) -> None:
@@ -44,6 +79,15 @@ def run(bench: Context) -> None:
         "Keep-alive: wrk -t1, whole seconds; its latencies count failed answers, too. Only complete answers 200 of "
         "the right length count."
     )
+    bench.method(
+        f"{CACHED}: documents of a network that is served from Nova, within the seconds that they are kept. "
+        f"{FETCHED}: every request has a query of its own, so Nova is asked for it. Nova is a haproxy with a constant "
+        "answer, on the load's core. nodeplane's access log is on (log level debug)."
+    )
+    bench.method(
+        "'Of haproxy's' and 'of Neutron's': nodeplane's figure divided by theirs in the same repetition; Neutron asks "
+        "Nova for everything."
+    )
     bench.method("CPU per request: all threads of all processes of the server (neutron: agent and haproxy, without the "
                  "stand-in for Nova, which runs on the load's core), without the kernel's work that the client's core "
                  "does for it.")  # fmt: skip
@@ -51,12 +95,18 @@ def run(bench: Context) -> None:
     if not keep_alive:
         bench.missing("keep-alive figures: wrk is not here (--with wrk)")
     subjects: list[Subject] = []
+    nova: Server | None = None
     try:
         body = json.dumps(documents.instance(0, bench.options.seed)).encode()
         if bench.options.ours:
             bench.step("start nodeplane")
-            subjects.append(_ours(bench))
+            subjects += _ours(bench)
             body = _check(subjects[0], None, bench)
+        nova = _nova(bench, body)
+        if nova is None:
+            subjects = subjects[:1]
+        for subject in subjects[1:]:
+            _check(subject, body, bench)
         for number, (name, start) in enumerate((("haproxy", _haproxy), ("neutron", _neutron)), 1):
             if bench.asked(name):
                 try:
@@ -69,42 +119,72 @@ def run(bench: Context) -> None:
         for repetition in range(-1, bench.repeats(3)):  # the first round warms up
             for mode in (NEW, KEPT)[: 1 + keep_alive]:
                 for clients in CLIENTS if repetition >= 0 else CLIENTS[1:2]:
+                    samples: dict[str, dict[str, Sample]] = {}
                     for subject in subjects:
-                        bench.step(f"{mode}, {clients} clients, {subject.server.name}, {repetition + 1}")
-                        _load(bench, subject, mode, clients, seconds, len(body), record=repetition >= 0)
-        for subject in subjects:
-            weight = memory(subject.server.pids())
-            bench.record("PSS after the load", weight.pss / MIB, "MiB", subject=subject.server.name, better="lower")
+                        if subject.fetches and clients != COMPARED and repetition >= 0:
+                            continue
+                        what = f"{subject.what}, {mode}" if subject.what else mode
+                        bench.step(f"{what}, {clients} clients, {subject.server.name}, {repetition + 1}")
+                        sample = _load(bench, subject, mode, clients, seconds, len(body))
+                        samples.setdefault(what, {})[subject.server.name] = sample
+                        if repetition >= 0:
+                            _record(bench, subject.server.name, f"{what}, {clients} clients", sample)
+                    if repetition >= 0:
+                        _compare(bench, mode, clients, samples)
+        for name, server in {subject.server.name: subject.server for subject in subjects}.items():
+            bench.record("PSS after the load", memory(server.pids()).pss / MIB, "MiB", subject=name, better="lower")
     finally:
+        if nova is not None:
+            nova.stop()
         for subject in reversed(subjects):
             subject.stop()
     settle()
 
 
-def _load(bench: Context, subject: Subject, mode: str, clients: int, seconds: float, size: int, record: bool) -> None:
+def _load(bench: Context, subject: Subject, mode: str, clients: int, seconds: float, size: int) -> Sample:
     before = subject.server.cpu_seconds()
     load: Load
     if mode == NEW:
-        load = loads.http_close(subject.vm.name, bench.cores, PATH, clients, seconds, size)
+        load = loads.http_close(subject.vm.name, bench.cores, subject.path, clients, seconds, size)
     else:
-        load = loads.wrk(subject.vm.name, bench.cores, PATH, clients, seconds, bench.directory)
-    used = subject.server.cpu_seconds() - before
-    if not record:
-        return
-    name, variant = subject.server.name, f"{mode}, {clients} clients"
+        load = loads.wrk(subject.vm.name, bench.cores, subject.path, clients, seconds, bench.directory)
+    return Sample(load, (subject.server.cpu_seconds() - before) / max(1, load.answered) * 1e6)
+
+
+def _record(bench: Context, name: str, variant: str, sample: Sample) -> None:
+    load = sample.load
     failed = sum(load.failures.values())
     bench.record("requests", load.rate, "/s", subject=name, variant=variant, better="higher")
     bench.record("p50", load.p50 / 1000, "ms", subject=name, variant=variant, better="lower")
     bench.record("p99", load.p99 / 1000, "ms", subject=name, variant=variant, better="lower")
-    bench.record("CPU per request", used / max(1, load.answered) * 1e6, "us", subject=name, variant=variant,
-                 better="lower")  # fmt: skip
+    bench.record("CPU per request", sample.cpu, "us", subject=name, variant=variant, better="lower")
     bench.record("failed", 100 * failed / max(1, failed + load.answered), "%", subject=name, variant=variant,
                  better="lower")  # fmt: skip
 
 
+def _compare(bench: Context, mode: str, clients: int, samples: dict[str, dict[str, Sample]]) -> None:
+    """nodeplane's figures as multiples of a peer's in the same repetition."""
+    for what, by_name in samples.items():
+        ours = by_name.get(OURS)
+        name, least = RATES[what]
+        peer = samples.get(mode, {}).get(name)
+        if ours is None or peer is None or not peer.load.answered or not ours.load.answered:
+            continue
+        whose, variant = f"of {name.capitalize() if name == 'neutron' else name}'s", f"{what}, {clients} clients"
+        if clients == COMPARED:
+            bench.record(f"requests, {whose}", ours.load.rate / peer.load.rate, "x", variant=variant, better="higher",
+                         target=least)  # fmt: skip
+            if name == "haproxy":
+                bench.record(f"CPU per request, {whose}", ours.cpu / peer.cpu, "x", variant=variant, better="lower",
+                             target=CPU_OF_HAPROXY)  # fmt: skip
+        elif clients == CLIENTS[-1]:
+            bench.record(f"p99, {whose}", ours.load.p99 / peer.load.p99, "x", variant=variant, better="lower",
+                         target=1.0)  # fmt: skip
+
+
 def _check(subject: Subject, body: bytes | None, bench: Context) -> bytes:
     """The whole answer, compared with nodeplane's (which must be the instance's own)."""
-    answer = wait_until(lambda: _answer(subject.vm), f"{subject.server.name} answers", 30)
+    answer = wait_until(lambda: _answer(subject), f"{subject.server.name} answers", 30)
     assert isinstance(answer, bytes)
     if body is None:
         wanted = documents.instance_id(0)
@@ -114,28 +194,55 @@ def _check(subject: Subject, body: bytes | None, bench: Context) -> bytes:
     elif answer != body:
         raise RuntimeError(f"{subject.server.name} answers something else: {answer[:200]!r}")
     else:
-        bench.verified(f"{subject.server.name}: the same {len(answer)} bytes.")
+        what = f", {subject.what}" if subject.what else ""
+        bench.verified(f"{subject.server.name}{what}: the same {len(answer)} bytes.")
     return answer
 
 
-def _answer(vm: Vm) -> bytes | None:
-    answer = vm.get(PATH, seconds=2)
+def _answer(subject: Subject) -> bytes | None:
+    answer = subject.vm.get(subject.path.replace("#", "0"), seconds=2)
     return answer.body.encode() if answer.status == 200 else None
 
 
-def _ours(bench: Context) -> Subject:
-    document, (guest,) = documents.networks(1, bench.options.seed)
-    vm = Vm("client0", guest.tap, guest.mac).plug()
-    segment.configure(vm, guest.cidr, ("169.254.169.254 dev eth0",))
-    node = Node(bench.directory / "nodeplane", LOAD_CONFIG, on_stop="teardown").start(bench.cores.server)
+def _ours(bench: Context) -> list[Subject]:
+    """Its own documents in one network, Nova's in another."""
+    document, guests = documents.networks(2, bench.options.seed)
+    nova = {**document["networks"][1], "metadata_backend": "nova"}
+    document = {**document, "networks": [document["networks"][0], nova]}
+    vms = [Vm(f"guest{number}", guest.tap, guest.mac).plug() for number, guest in enumerate(guests)]
+    for vm, guest in zip(vms, guests, strict=True):
+        segment.configure(vm, guest.cidr, ("169.254.169.254 dev eth0",))
+    node = Node(bench.directory / "nodeplane", LOAD_CONFIG + NOVA_CONFIG, on_stop="teardown", log="debug")
+    node.start(bench.cores.server)
     node.apply(document)
-    node.wait_ready(1)
+    node.wait_ready(2)
+    server = Server(OURS, {"daemon": node.daemon.pid})
 
     def stop() -> None:
         node.stop()
-        vm.unplug()
+        for vm in vms:
+            vm.unplug()
 
-    return Subject(Server(OURS, {"daemon": node.daemon.pid}), vm, stop)
+    def nothing() -> None:
+        """It is stopped once."""
+
+    return [
+        Subject(server, vms[0], stop),
+        Subject(server, vms[1], nothing, CACHED),
+        Subject(server, vms[1], nothing, FETCHED, f"{PATH}?#"),
+    ]
+
+
+def _nova(bench: Context, body: bytes) -> Server | None:
+    """A constant answer where Nova is for nodeplane and for Neutron's agent."""
+    if debian.find("haproxy") is None:
+        bench.missing("documents of Nova: the stand-in is a haproxy (--with haproxy)")
+        return None
+    directory = _directory(bench, "nova")
+    (directory / "body").write_bytes(body)
+    with pinned(bench.cores.load):
+        haproxy.start(haproxy.configure(directory, "nova", body=directory / "body", bind=neutron.NOVA))
+    return Server("nova", {"haproxy": haproxy.pid(directory, "nova")})
 
 
 def _haproxy(bench: Context, number: int, body: bytes) -> Subject:
@@ -151,15 +258,12 @@ def _haproxy(bench: Context, number: int, body: bytes) -> Subject:
     return Subject(server, place.vm, lambda: _stop(server, place))
 
 
-def _neutron(bench: Context, number: int, body: bytes) -> Subject:
+def _neutron(bench: Context, number: int, _: bytes) -> Subject:
     """haproxy, neutron-metadata-agent and a stand-in for Nova that answers from memory."""
     bench.versions["neutron"] = neutron.version()
+    debian.need("haproxy", "haproxy")
     directory = _directory(bench, "neutron")
-    (directory / "body").write_bytes(body)
     place = Segment(number, ("10.0.0.2/24", "169.254.169.254/32"), "10.0.0.5/24").plug()
-    with pinned(bench.cores.load):
-        haproxy.start(haproxy.configure(directory, "nova", body=directory / "body", bind=neutron.NOVA))
-    nova = Server("nova", {"haproxy": haproxy.pid(directory, "nova")})
     with pinned(bench.cores.server):
         agent = neutron.start_agent(
             directory, [neutron.AgentPort(neutron.NETWORK, "10.0.0.5", documents.instance_id(0), "project")]
@@ -170,11 +274,7 @@ def _neutron(bench: Context, number: int, body: bytes) -> Subject:
                  "from memory (in production it goes to neutron-server for every request), and Nova is a haproxy with "
                  "a constant answer, so the real path is slower.")  # fmt: skip
 
-    def stop() -> None:
-        nova.stop()
-        _stop(server, place)
-
-    return Subject(server, place.vm, stop)
+    return Subject(server, place.vm, lambda: _stop(server, place))
 
 
 def _stop(server: Server, place: Segment) -> None:

@@ -2,6 +2,8 @@
  *
  *   http_close ADDRESS PORT PATH CLIENTS SECONDS BYTES
  *
+ * A '#' in PATH stands for the number of the request, so that no two ask for the same.
+ *
  * Keeps CLIENTS requests under way in one thread (epoll). A request's time runs from connect() to the last byte of
  * its body. Only a 200 whose Content-Length and received body are BYTES long counts as answered; every other end of a
  * connection is counted under what it was. Widen net.ipv4.ip_local_port_range and set net.ipv4.tcp_tw_reuse before
@@ -33,8 +35,9 @@ struct client {
 };
 
 static struct sockaddr_in server;
-static char request[2048];
+static char request[2048], *path, *address;
 static size_t request_length, expected;
+static uint64_t number;
 static int epoll_fd;
 static uint32_t *kept; /* latencies in units of 100 ns */
 static uint64_t answered, refused, wrong, broken, late;
@@ -85,6 +88,14 @@ static void finish(struct client *c) {
     again(c);
 }
 
+static void write_request(void) {
+    static const char rest[] = " HTTP/1.1\r\nHost: %s\r\nAccept: */*\r\nConnection: close\r\n\r\n";
+    char *mark = strchr(path, '#');
+    int length = mark ? snprintf(request, sizeof request, "GET %.*s%lu%s", (int)(mark - path), path, ++number, mark + 1)
+                      : snprintf(request, sizeof request, "GET %s", path);
+    request_length = (size_t)(length + snprintf(request + length, sizeof request - (size_t)length, rest, address));
+}
+
 static void send_request(struct client *c) {
     int error = 0;
     socklen_t length = sizeof error;
@@ -94,6 +105,7 @@ static void send_request(struct client *c) {
         again(c);
         return;
     }
+    if (number) write_request();
     if (send(c->fd, request, request_length, MSG_NOSIGNAL) != (ssize_t)request_length) {
         broken++;
         again(c);
@@ -141,9 +153,10 @@ int main(int argc, char **argv) {
     server.sin_family = AF_INET;
     server.sin_port = htons((uint16_t)atoi(argv[2]));
     if (clients < 1 || inet_pton(AF_INET, argv[1], &server.sin_addr) != 1) return 2;
-    request_length = (size_t)snprintf(request, sizeof request,
-                                      "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: */*\r\nConnection: close\r\n\r\n", argv[3],
-                                      argv[1]);
+    address = argv[1];
+    path = argv[3];
+    if (strlen(path) > 1024 || strlen(address) > 64) return 2;
+    write_request();
     kept = malloc(sizeof *kept * KEPT);
     struct client *all = calloc((size_t)clients, sizeof *all);
     epoll_fd = epoll_create1(0);
