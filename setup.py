@@ -19,9 +19,9 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SINGLE = ("_batch_c", "_capture_c", "_cpu_c", "_framing_c", "_hasher_c")
+SINGLE = ("_batch_c", "_capture_c", "_cpu_c", "_framing_c", "_hasher_c", "_tunnels_c", "_vtep_c")
 """Built once, for the oldest processor of the architecture."""
-LEVELLED: tuple[str, ...] = ("_checksum", "_flow", "_segment")
+LEVELLED: tuple[str, ...] = ("_checksum", "_flow", "_segment", "_vxlan")
 """Stages that are built once for each level: `_x_c`, and on x86-64 `_x_avx2` and `_x_avx512`, which include it."""
 # Only a module that fastpath._select loads after asking the processor may be compiled with these.
 LEVELS: dict[str, list[str]] = {

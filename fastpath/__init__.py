@@ -3,7 +3,8 @@
 Imports nothing of the other packages. `NODEPLANE_FASTPATH=pure` takes the plain twins; `baseline`, `avx2` and `avx512`
 insist on one level of the compiled modules; without the variable the best one is used. `LEVEL` tells which it is.
 
-For single frames, `fastpath.five_tuple(frame)` is at hand: see `fastpath.flow.five_tuple`.
+For single frames, `fastpath.encap(frame, tunnel)`, `fastpath.decap(frame)` and `fastpath.five_tuple(frame)` are at
+hand: see `fastpath.vxlan.encapsulate`, `fastpath.vxlan.decapsulate` and `fastpath.flow.five_tuple`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from fastpath._select import LEVEL
 
 if TYPE_CHECKING:
     from fastpath.flow import five_tuple, five_tuples
+    from fastpath.vxlan import decapsulate as decap
+    from fastpath.vxlan import encapsulate as encap
 
 _LATER = {
+    "decap": ("fastpath.vxlan", "decapsulate"),
+    "encap": ("fastpath.vxlan", "encapsulate"),
     "five_tuple": ("fastpath.flow", "five_tuple"),
     "five_tuples": ("fastpath.flow", "five_tuples"),
 }
@@ -36,4 +41,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
 
 
-__all__ = ["LEVEL", "five_tuple", "five_tuples"]
+__all__ = ["LEVEL", "decap", "encap", "five_tuple", "five_tuples"]

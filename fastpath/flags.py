@@ -38,3 +38,5 @@ class Flags(IntFlag):
     """Decap: reserved bits were set, and the policy only counts them."""
     PARTIAL_CHECKSUM = 1 << 24
     """The layer 4 checksum field holds only the pseudo header's sum; the rest is still to be done."""
+    VALID_CHECKSUM = 1 << 25
+    """The layer 4 checksum is known to be right: a device or `fastpath.checksum.verify` looked. Set by the caller."""

@@ -1,0 +1,3 @@
+"""`_vxlan_c`, built for avx512."""
+
+include "_vxlan_c.pyx"
