@@ -20,7 +20,13 @@ from typing import Final, Literal, get_args
 VARIABLE: Final = "NODEPLANE_FASTPATH"
 MODULES: Final = ("fastpath._cpu_c", "fastpath._framing_c")
 """Loaded at once: the choice needs the first, the daemon both."""
-LATER: Final = ("fastpath._batch_c", "fastpath._capture_c", "fastpath._hasher_c", "fastpath._tunnels_c", "fastpath._vtep_c")
+LATER: Final = (
+    "fastpath._batch_c",
+    "fastpath._capture_c",
+    "fastpath._hasher_c",
+    "fastpath._tunnels_c",
+    "fastpath._vtep_c",
+)
 """Must be built, but are loaded by who uses them: nothing else is to cost a start-up anything."""
 LEVELLED: Final[tuple[str, ...]] = ("checksum", "flow", "segment", "vxlan")
 """Stages built once for each level, without prefix and suffix."""
