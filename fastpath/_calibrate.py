@@ -11,9 +11,12 @@ import functools
 import time
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastpath import _select
+
+if TYPE_CHECKING:
+    from fastpath.batch import Batch
 
 RIVALS: Final[tuple[_select.Level, _select.Level]] = ("avx2", "avx512")
 ROUNDS: Final = 24
@@ -89,14 +92,34 @@ class Sample(NamedTuple):
     make: Callable[[ModuleType], Callable[[], Any]]
 
 
-def _flow(module: ModuleType) -> Callable[[], Any]:
-    from fastpath._batch_c import Batch
+def _packets() -> Batch:
+    from fastpath.batch import Batch
 
     # IPv4 and UDP; ports and addresses do not matter.
-    head = bytes(12) + b"\x08\x00\x45\x00\x00\x32" + bytes(3) + b"\x00\x40\x11" + bytes(10)
+    head = bytes(6) + b"\2" + bytes(5) + b"\x08\x00\x45\x00\x00\x32" + bytes(3) + b"\x00\x40\x11" + bytes(10)
     batch = Batch(256, slot=256, headroom=64)
     batch.fill([head + i.to_bytes(4, "big") + bytes(26) for i in range(256)])
-    return functools.partial(module.extract, batch)
+    return batch
+
+
+def _flow(module: ModuleType) -> Callable[[], Any]:
+    return functools.partial(module.extract, _packets())
+
+
+def _vxlan(module: ModuleType) -> Callable[[], Any]:
+    from fastpath._tunnels_c import Tunnels
+    from fastpath._vtep_c import Vtep
+
+    batch, tunnels, vtep = _packets(), Tunnels(), Vtep()
+    macs = {"source_mac": bytes(6), "destination_mac": bytes(6)}
+    # The number of the tunnel is also the network's: what comes out goes in again.
+    vtep.allow(1, tunnels.add(vni=1, source=b"1234", destination=b"5678", **macs), [b"1234"])
+
+    def both_ways() -> None:
+        module.encap(batch, tunnels)
+        module.decap(batch, vtep)
+
+    return both_ways
 
 
 def _checksum(module: ModuleType) -> Callable[[], Any]:
@@ -106,4 +129,5 @@ def _checksum(module: ModuleType) -> Callable[[], Any]:
 SAMPLES: Final = {
     "flow": Sample("256 packets", _flow),
     "checksum": Sample("16 KiB", _checksum),
+    "vxlan": Sample("256 packets there and back", _vxlan),
 }

@@ -30,11 +30,11 @@ if TYPE_CHECKING or LEVEL == "pure":
     from fastpath._vtep_py import Vtep
     from fastpath._vxlan_py import Tunnel, decap, decap_list, decapsulate, encap, encapsulate
 else:
-    from fastpath._select import stage
+    from fastpath._calibrate import serving
     from fastpath._tunnels_c import Tunnels
     from fastpath._vtep_c import Vtep
 
-    _stage = stage("vxlan", LEVEL)
+    _stage = serving("vxlan")
     Tunnel, encap, decap = _stage.Tunnel, _stage.encap, _stage.decap
     encapsulate, decapsulate, decap_list = _stage.encapsulate, _stage.decapsulate, _stage.decap_list
 
