@@ -82,23 +82,28 @@ def _transport(chance: random.Random, version: int) -> tuple[int, bytes]:
             return chance.choice(TRANSPORTS), chance.randbytes(chance.choice((0, 3, 4, 8, 20, 40)))
 
 
-def _lie(chance: random.Random, length: int, most: int) -> int:
-    if chance.random() < 0.9:
-        return length
-    return min(max(length + chance.choice(BORDERS), 0), most)
+def _lie(chance: random.Random, packet: bytes, length_at: int) -> bytes:
+    """The packet, seldom with another length or first byte."""
+    changed = bytearray(packet)
+    if chance.random() < 0.1:
+        length = int.from_bytes(changed[length_at : length_at + 2], "big") + chance.choice(BORDERS)
+        changed[length_at : length_at + 2] = min(max(length, 0), 0xFFFF).to_bytes(2, "big")
+    if chance.random() < 0.03:
+        changed[0] = chance.randrange(256)
+    return bytes(changed)
 
 
 def _any_ip4(chance: random.Random) -> bytes:
     protocol, payload = _transport(chance, 4)
     options = bytes(chance.choice((0, 0, 0, 0, 0, 4, 12, 40)))
     fragment = chance.choice((0, 0, 0x4000, 0x4000, 0x8000, 0x2000, 0x2001, 0x1FFF, 0x0100))
-    return _ip4(chance, protocol, payload, options, fragment)
+    return _lie(chance, _ip4(chance, protocol, payload, options, fragment), 2)
 
 
 def _ip4(chance: random.Random, protocol: int, payload: bytes, options: bytes = b"", fragment: int = 0x4000) -> bytes:
     header = 20 + len(options)
-    total = _lie(chance, header + len(payload), 0xFFFF).to_bytes(2, "big")
-    first = 0x40 | header // 4 if chance.random() < 0.97 else chance.randrange(256)
+    total = (header + len(payload)).to_bytes(2, "big")
+    first = 0x40 | header // 4
     head = bytes([first, chance.randrange(256)]) + total + chance.randbytes(2) + fragment.to_bytes(2, "big")
     return head + bytes([64, protocol]) + chance.randbytes(10) + options + payload
 
@@ -115,10 +120,16 @@ def _any_ip6(chance: random.Random) -> bytes:
             length = (size + 2) * 4 if kind == 51 else (size + 1) * 8
             payload = bytes([protocol, size]) + chance.randbytes(length - 2) + payload
         protocol = kind
-    return _ip6(chance, protocol, payload)
+    return _lie(chance, _ip6(chance, protocol, payload), 4)
 
 
 def _ip6(chance: random.Random, protocol: int, payload: bytes) -> bytes:
-    length = _lie(chance, len(payload), 0xFFFF).to_bytes(2, "big")
-    first = 0x60 | chance.randrange(16) if chance.random() < 0.97 else chance.randrange(256)
-    return bytes([first]) + chance.randbytes(3) + length + bytes([protocol, 64]) + chance.randbytes(32) + payload
+    length = len(payload).to_bytes(2, "big")
+    return (
+        bytes([0x60 | chance.randrange(16)])
+        + chance.randbytes(3)
+        + length
+        + bytes([protocol, 64])
+        + chance.randbytes(32)
+        + payload
+    )
