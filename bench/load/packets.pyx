@@ -6,6 +6,7 @@ Bench only: built on demand into .cache/bench (bench/compile.py), never part of 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.math cimport pow
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport qsort
 from libc.string cimport memcpy, memset
 
 from fastpath._batch_c cimport Batch, flow_key
@@ -15,9 +16,13 @@ cdef extern from *:
     #include <time.h>
     #if defined(__x86_64__)
     #include <x86intrin.h>
-    static inline uint64_t ticks_before(void) { return __rdtsc(); }
-    /* waits for what was issued before it */
-    static inline uint64_t ticks_after(void) { unsigned int core; return __rdtscp(&core); }
+    /* Fenced on both sides: a short call must not run into the reading of the clock. */
+    static inline uint64_t ticks_before(void) {
+        _mm_lfence(); uint64_t ticks = __rdtsc(); _mm_lfence(); return ticks;
+    }
+    static inline uint64_t ticks_after(void) {
+        unsigned int core; uint64_t ticks = __rdtscp(&core); _mm_lfence(); return ticks;
+    }
     #else
     static inline uint64_t ticks_before(void) {
         struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return (uint64_t)t.tv_sec * 1000000000u + t.tv_nsec;
@@ -61,6 +66,8 @@ cdef enum:
     TCP = 6
     UDP = 17
     MOST_ARGUMENTS = 4
+    KEPT = 1 << 14
+    GROUP = 2048        # packets
 
 
 cdef inline uint64_t mix(uint64_t x) noexcept nogil:
@@ -249,6 +256,48 @@ def expand(Batch batch not None, list templates not None, uint32_t groups, Flows
         batch.leave()
 
 
+cdef int _compare(const void *one, const void *other) noexcept nogil:
+    cdef uint64_t a = (<const uint64_t *> one)[0], b = (<const uint64_t *> other)[0]
+    return (a > b) - (a < b)
+
+
+cdef class Ticks:
+    """What calls took, as sums of `group` calls, the last KEPT of them; the median is that of the groups.
+
+    It is free of what an interrupt or another process took. A group is long against the counter's steps, which can be
+    10 ns wide.
+    """
+
+    cdef uint64_t *kept
+    cdef uint64_t count, sum
+    cdef uint32_t group, have
+
+    def __cinit__(self, uint32_t group=1):
+        self.group = max(1, group)
+        self.kept = <uint64_t *> PyMem_Malloc(KEPT * sizeof(uint64_t))
+        if self.kept == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self.kept)
+
+    cdef inline void add(self, uint64_t ticks) noexcept:
+        self.sum += ticks
+        self.have += 1
+        if self.have == self.group:
+            self.kept[self.count % KEPT] = self.sum
+            self.count += 1
+            self.sum = self.have = 0
+
+    cdef double median(self) noexcept:
+        # Of one call. Less than a group is better than nothing.
+        cdef uint64_t groups = min(self.count, <uint64_t> KEPT)
+        if groups == 0:
+            return self.sum / <double> max(1, self.have)
+        qsort(self.kept, groups, sizeof(uint64_t), _compare)
+        return self.kept[groups // 2] / <double> self.group
+
+
 cdef class Schedule:
     """The packets of a batch as they lie now, given to a stage in chunks, again and again.
 
@@ -316,8 +365,9 @@ cdef class Schedule:
         self._put(first)
 
     def time(self, call, tuple arguments not None, uint64_t passes):
-        """TSC ticks of `passes` times calling `call(*arguments)` on every chunk."""
-        cdef uint64_t total = 0, before, turn
+        """TSC ticks of one call of `call(*arguments)` for a chunk: the median over all chunks, `passes` times."""
+        cdef Ticks ticks = Ticks(GROUP // self.chunk)
+        cdef uint64_t before, turn
         cdef uint32_t first
         cdef void *values[MOST_ARGUMENTS]
         cdef size_t count = len(arguments)
@@ -330,12 +380,13 @@ cdef class Schedule:
                 self._put(first)
                 before = ticks_before()
                 result = PyObject_Vectorcall(call, values, count, NULL)
-                total += ticks_after() - before
-        return total
+                ticks.add(ticks_after() - before)
+        return ticks.median()
 
     def time_anchor(self, uintptr_t function, uintptr_t state, uint64_t passes):
         """As `time`, of a function of anchor.c."""
-        cdef uint64_t total = 0, before, turn
+        cdef Ticks ticks = Ticks(GROUP // self.chunk)
+        cdef uint64_t before, turn
         cdef uint32_t first
         cdef columns c = self._columns()
         for turn in range(passes):
@@ -343,8 +394,8 @@ cdef class Schedule:
                 self._put(first)
                 before = ticks_before()
                 (<anchor_stage> function)(&c, <const void *> state)
-                total += ticks_after() - before
-        return total
+                ticks.add(ticks_after() - before)
+        return ticks.median()
 
     def run_anchor(self, uintptr_t function, uintptr_t state):
         """One call of a function of anchor.c on the batch as it is: how many packets it let go on."""
@@ -361,52 +412,62 @@ cdef class Schedule:
 
 
 def time_calls(call, list arguments not None, uint64_t passes):
-    """Ticks of calling `call` with each of `arguments`, `passes` times, from C: without the interpreter's own loop."""
+    """Ticks of calling `call` with each of `arguments` in turn, from C: without the interpreter's own loop.
+
+    The median of `passes`; so of the next two.
+    """
+    cdef Ticks ticks = Ticks()
     cdef uint64_t before, turn
     cdef void *value
-    before = ticks_before()
     for turn in range(passes):
+        before = ticks_before()
         for argument in arguments:
             value = <void *> argument
             PyObject_Vectorcall(call, &value, 1, NULL)
-    return ticks_after() - before
+        ticks.add(ticks_after() - before)
+    return ticks.median()
 
 
-def time_sum(uintptr_t function, const uint8_t[::1] data not None, uint64_t passes):
-    """Ticks of `passes` checksums of `data` by anchor.c."""
+def time_sum(uintptr_t function, const uint8_t[::1] data not None, uint32_t times, uint64_t passes):
+    """Ticks of `times` checksums of `data` by anchor.c."""
+    cdef Ticks ticks = Ticks()
     cdef uint64_t before, turn, total = 0
     cdef const uint8_t *at = &data[0]
     cdef size_t size = data.shape[0]
-    before = ticks_before()
+    cdef uint32_t i
     for turn in range(passes):
-        total += (<anchor_sum> function)(at, size)
-    before = ticks_after() - before
+        before = ticks_before()
+        for i in range(times):
+            total += (<anchor_sum> function)(at, size)
+        ticks.add(ticks_after() - before)
     # Never: it keeps the compiler from dropping the loop.
-    return 0 if total == 1 else before
+    return 0 if total == 1 else ticks.median()
 
 
 def time_segment(uintptr_t function, const uint8_t[::1] frame not None, uint8_t[::1] target not None, uint32_t stride,
                  uint32_t mss, uint64_t passes):
-    """Ticks of cutting `frame` `passes` times by anchor.c, into `target`; that must have room."""
+    """Ticks of cutting `frame` by anchor.c, into `target`; that must have room."""
+    cdef Ticks ticks = Ticks()
     cdef uint64_t before, turn
     cdef uint32_t size = <uint32_t> frame.shape[0]
     if target.shape[0] < (size // mss + 1) * <Py_ssize_t> stride:
         raise ValueError("the target is too small")
-    before = ticks_before()
     for turn in range(passes):
+        before = ticks_before()
         (<anchor_cut> function)(&frame[0], size, &target[0], stride, mss)
-    return ticks_after() - before
+        ticks.add(ticks_after() - before)
+    return ticks.median()
 
 
 def clock(uint32_t milliseconds=50):
-    """(ticks per nanosecond, ticks that the clock itself takes)."""
-    cdef uint64_t before = nanoseconds(), ticks = ticks_before(), least = ~<uint64_t> 0, one
+    """(ticks per nanosecond, ticks of an interval in which nothing happens)."""
+    cdef uint64_t before = nanoseconds(), ticks = ticks_before(), start
+    cdef Ticks empty = Ticks(1000)
     cdef int i
     while nanoseconds() - before < <uint64_t> milliseconds * 1000000:
         pass
     rate = (ticks_after() - ticks) / <double> (nanoseconds() - before)
-    for i in range(1000):
-        one = ticks_before()
-        one = ticks_after() - one
-        least = min(least, one)
-    return rate, least
+    for i in range(100000):
+        start = ticks_before()
+        empty.add(ticks_after() - start)
+    return rate, empty.median()

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from bench.context import Context
 from bench.cores import pinned
@@ -15,10 +16,17 @@ from bench.perpacket.native import Anchor, Schedule
 from bench.results import OURS
 
 REPEATS = 7
+CALIBRATION = 3
+"""Passes that warm up and decide how many a repetition has."""
+MOST_PASSES = 1 << 14
 SECONDS = 0.015
-"""Of one repetition; a call that takes longer is made once."""
+"""Of one repetition; a pass that takes longer is made once."""
 TIME = "time"
 OF_ANCHOR = "of the C anchor"
+
+
+Run = Callable[[int], float]
+"""Takes a number of passes and returns the nanoseconds of the median one: interrupts and other work are not in it."""
 
 
 @dataclass
@@ -27,8 +35,7 @@ class Contender:
 
     subject: str
     variant: str
-    run: Callable[[int], float]
-    """Nanoseconds of so many passes."""
+    run: Run
     packets: int
     """Of one pass."""
     measure: str = TIME
@@ -42,58 +49,73 @@ class Contender:
         return statistics.median(self.found)
 
 
-def calls(call: Callable[[bytes], object], frames: Sequence[bytes]) -> Callable[[int], float]:
+def calls(call: Callable[[bytes], object], frames: Sequence[bytes]) -> Run:
     """A pass is one call for each frame, from a loop in Python."""
 
-    def run(passes: int) -> float:
-        began = time.perf_counter_ns()
-        for _ in range(passes):
-            for frame in frames:
-                call(frame)
-        return time.perf_counter_ns() - began
+    def once() -> None:
+        for frame in frames:
+            call(frame)
 
-    return run
+    return _median(once)
 
 
-def calls_from_c(call: Callable[[bytes], object], frames: Sequence[bytes]) -> Callable[[int], float]:
-    """The same from a loop in C: the call itself, without what the interpreter takes to come to it."""
-    arguments = list(frames)
-    return lambda passes: native.packets().time_calls(call, arguments, passes) / native.clock()[0]
+def repeated(times: int, function: Callable[..., object], *arguments: object) -> Run:
+    """A pass is so many calls, from a loop in Python."""
 
-
-def call(function: Callable[..., object], *arguments: object) -> Callable[[int], float]:
-    """A pass is one call."""
-
-    def run(passes: int) -> float:
-        began = time.perf_counter_ns()
-        for _ in range(passes):
+    def once() -> None:
+        for _ in range(times):
             function(*arguments)
-        return time.perf_counter_ns() - began
+
+    return _median(once)
+
+
+def call(function: Callable[..., object], *arguments: object) -> Run:
+    """A pass is one call."""
+    return _median(partial(function, *arguments))
+
+
+def _median(once: Callable[[], object]) -> Run:
+    def run(passes: int) -> float:
+        clock = time.perf_counter_ns
+        took = []
+        for _ in range(min(passes, MOST_PASSES)):
+            began = clock()
+            once()
+            took.append(clock() - began)
+        return statistics.median(took)
 
     return run
 
 
-def stage(schedule: Schedule, function: Callable[..., object], *arguments: object) -> Callable[[int], float]:
+def calls_from_c(call: Callable[[bytes], object], frames: Sequence[bytes]) -> Run:
+    """One call for each frame from a loop in C: the call itself, without what the interpreter takes to come to it."""
+    arguments = list(frames)
+    return lambda passes: _net(native.packets().time_calls(call, arguments, passes), 1)
+
+
+def stage(schedule: Schedule, function: Callable[..., object], *arguments: object) -> Run:
     """A pass gives every chunk of the schedule to a batch stage of ours; putting the packets back is not timed."""
-    return lambda passes: _net(schedule, schedule.time(function, arguments, passes), passes)
+    chunks = schedule.packets // schedule.chunk
+    return lambda passes: _net(schedule.time(function, arguments, passes), chunks)
 
 
-def anchor(schedule: Schedule, c: Anchor, function: str) -> Callable[[int], float]:
+def anchor(schedule: Schedule, c: Anchor, function: str) -> Run:
     """The same of a function of anchor.c."""
     address = c.function(function)
-    return lambda passes: _net(schedule, schedule.time_anchor(address, c.state, passes), passes)
+    chunks = schedule.packets // schedule.chunk
+    return lambda passes: _net(schedule.time_anchor(address, c.state, passes), chunks)
 
 
-def sums(c: Anchor, data: bytes) -> Callable[[int], float]:
-    """A pass is one checksum by anchor.c."""
+def sums(c: Anchor, data: bytes, times: int) -> Run:
+    """A pass is so many checksums by anchor.c."""
     address = c.function(native.SUM)
-    return lambda passes: native.packets().time_sum(address, data, passes) / native.clock()[0]
+    return lambda passes: _net(native.packets().time_sum(address, data, times, passes), 1)
 
 
-def _net(schedule: Schedule, ticks: int, passes: int) -> float:
-    """Nanoseconds, less what reading the clock takes."""
+def _net(ticks: float, calls: int) -> float:
+    """Nanoseconds of so many calls of which each took `ticks`, less what reading the clock takes."""
     rate, own = native.clock()
-    return max(0.0, ticks - own * passes * (schedule.packets // schedule.chunk)) / rate
+    return max(0.0, ticks - own) / rate * calls
 
 
 def race(bench: Context, contenders: Sequence[Contender]) -> None:
@@ -106,14 +128,12 @@ def race(bench: Context, contenders: Sequence[Contender]) -> None:
     try:
         with pinned(bench.cores.server):
             for contender in contenders:
-                contender.run(1)  # warms up
-                took = max(contender.run(1), 1.0)
+                took = max(contender.run(CALIBRATION), 1.0)
                 contender.passes = max(1, int(seconds * 1e9 / took))
                 contender.found.clear()
             for _ in range(rounds):
                 for contender in contenders:
-                    took = contender.run(contender.passes)
-                    contender.found.append(took / contender.passes / contender.packets)
+                    contender.found.append(contender.run(contender.passes) / contender.packets)
     finally:
         if enabled:
             gc.enable()

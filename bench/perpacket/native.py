@@ -27,8 +27,8 @@ class Schedule(Protocol):
 
     def restore(self) -> None: ...
     def rewind(self, first: int = 0) -> None: ...
-    def time(self, call: Callable[..., object], arguments: tuple[object, ...], passes: int) -> int: ...
-    def time_anchor(self, function: int, state: int, passes: int) -> int: ...
+    def time(self, call: Callable[..., object], arguments: tuple[object, ...], passes: int) -> float: ...
+    def time_anchor(self, function: int, state: int, passes: int) -> float: ...
     def run_anchor(self, function: int, state: int) -> int: ...
 
 
@@ -50,10 +50,10 @@ def batch_class() -> type[Batch]:
 
 
 @cache
-def clock() -> tuple[float, int]:
+def clock() -> tuple[float, float]:
     """TSC ticks per nanosecond, and ticks that reading the clock takes; measured once."""
     rate, own = packets().clock()
-    return float(rate), int(own)
+    return float(rate), float(own)
 
 
 def schedule(batch: Batch, chunk: int, order: bytes | None = None) -> Schedule:

@@ -28,8 +28,9 @@ METHOD: Final = (
     f"bytes: one call a packet from a loop in Python. list: one call with {BATCH} of them. batch hot: one call for "
     f"{BATCH} packets packed tightly enough for L2. batch cold: one call for {COLD:,} packets at a stride of 2 KiB "
     "(205 MB), with prefetch in nodeplane and in the anchor.",
-    "One core, no garbage collection; each repetition takes all rungs in turn. Putting a batch's columns back "
-    "between calls is outside the clock. ns are TSC ticks over the measured TSC rate; cycles are TSC cycles.",
+    "One core, no garbage collection; each repetition takes all rungs in turn and is the median of its calls, so that "
+    "an interrupt is not in it. Putting a batch's columns back between calls is outside the clock. ns are TSC ticks "
+    "over the measured TSC rate; cycles are TSC cycles.",
     "C anchor: bench/load/anchor.c, -O3 -march=native, on the same memory and columns. It does less: no tables, "
     "no counters, one tunnel.",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -27,7 +28,7 @@ def test_rungs_are_timed_in_turns_without_collection(tmp_path: Path) -> None:
         def run(passes: int) -> float:
             assert not gc.isenabled()
             order.append(name)
-            return cost * passes
+            return cost
 
         return Contender(name, "hot", run, packets=10)
 
@@ -48,3 +49,14 @@ def test_calls_go_to_every_frame() -> None:
     seen: list[bytes] = []
     assert clock.calls(seen.append, [b"a", b"b"])(2) > 0
     assert seen == [b"a", b"b"] * 2
+
+
+def test_a_pass_is_the_median_one() -> None:
+    pauses = iter([0.0, 0.2, 0.0])
+    assert clock.call(lambda: time.sleep(next(pauses)))(3) < 0.1e9
+
+
+def test_repeated_calls() -> None:
+    seen: list[int] = []
+    clock.repeated(3, seen.append, 1)(2)
+    assert len(seen) == 6
