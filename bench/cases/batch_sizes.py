@@ -52,7 +52,7 @@ def _empty(bench: Context, name: str) -> None:
     for level in suite.built(bench, stage.name):
         function, arguments = stage.batch(level)
         timed = clock.repeated(TIMES, function, batch, *arguments)
-        target = TARGET if level.chosen else None
+        target = TARGET if level.serves(stage.name) else None
         contenders.append(Contender(level.name, f"{name}, {EMPTY}", timed, TIMES * max(SIZES), target=target))
     clock.race(bench, contenders)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.perpacket import outer
 from fastpath import _select
+from fastpath._calibrate import choice
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,9 @@ class Level:
     def name(self) -> str:
         return "plain" if self.level == "pure" else self.level
 
-    @property
-    def chosen(self) -> bool:
-        """Whether it is the one that this process would take by itself: targets are for that one."""
-        return self == compiled()[-1]
+    def serves(self, stage: str) -> bool:
+        """Whether it is the one that this process takes for the stage by itself: targets are for that one."""
+        return self.level == choice(stage).level
 
     def stage(self, name: str) -> ModuleType:
         """The module of a stage. Raises ImportError if it is not built."""

@@ -13,6 +13,7 @@ from bench.perpacket.levels import Level, all_levels
 from bench.perpacket.native import Anchor, Schedule
 from bench.perpacket.profiles import Profile, parse
 from bench.perpacket.python_rungs import Rung, rungs
+from fastpath._calibrate import choice
 from fastpath.batch import Batch
 
 BATCH: Final = 256
@@ -72,7 +73,7 @@ def peers(bench: Context) -> list[Rung]:
 
 
 def built(bench: Context, stage: str) -> list[Level]:
-    """The levels at which a stage can be loaded."""
+    """The levels at which a stage can be loaded; which one serves is noted."""
     found: list[Level] = []
     for level in all_levels():
         try:
@@ -81,6 +82,8 @@ def built(bench: Context, stage: str) -> list[Level]:
             bench.missing(f"{level.name}: {error}")
             continue
         found.append(level)
+        if level.serves(stage):
+            bench.method(f"{stage}: nodeplane chooses {level.name}; {choice(stage).reason}.")
     return found
 
 
@@ -117,7 +120,7 @@ def _single(stage: Stage, profile: Profile, frames: list[bytes], python: list[Ru
             if profile.malformed and stage.name == "vxlan":
                 continue  # calls raise there: only batches have verdicts
             run = clock.calls(stage.call(level), some) if way == BYTES else clock.call(stage.list_call(level), some)
-            target = stage.targets.get(way) if level.chosen and str(profile) == "v4-udp-64" else None
+            target = stage.targets.get(way) if level.serves(stage.name) and str(profile) == "v4-udp-64" else None
             yield Contender(level.name, f"{profile}, {way}", run, len(some), target=target)
 
 
@@ -136,7 +139,7 @@ def _batches(bench: Context, stage: Stage, profile: Profile, hot: Batch, anchor:
                 _all_pass(level.name, batch, function(batch, *arguments), schedule)
             run = clock.stage(schedule, function, batch, *arguments)
             contenders.append(Contender(level.name, variant, run, schedule.packets))
-            if level.chosen:
+            if level.serves(stage.name):
                 ours = contenders[-1]
         mark: Contender | None = None
         if not profile.malformed:

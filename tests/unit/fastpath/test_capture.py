@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import dpkt  # type: ignore[import-untyped]
+import dpkt
 import pytest
 from scapy.utils import PcapNgReader, RawPcapNgReader, RawPcapReader, rdpcap
 
