@@ -19,9 +19,22 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SINGLE = ("_batch_c", "_capture_c", "_cpu_c", "_framing_c", "_hasher_c", "_tunnels_c", "_vtep_c")
+SINGLE = (
+    "_batch_c",
+    "_capture_c",
+    "_cpu_c",
+    "_engine_c",
+    "_entries_c",
+    "_framing_c",
+    "_hasher_c",
+    "_rows_c",
+    "_ruleset_c",
+    "_tables_c",
+    "_tunnels_c",
+    "_vtep_c",
+)
 """Built once, for the oldest processor of the architecture."""
-LEVELLED: tuple[str, ...] = ("_checksum", "_flow", "_segment", "_vxlan")
+LEVELLED: tuple[str, ...] = ("_checksum", "_classify", "_flow", "_segment", "_vxlan")
 """Stages that are built once for each level: `_x_c`, and on x86-64 `_x_avx2` and `_x_avx512`, which include it."""
 # Only a module that fastpath._select loads after asking the processor may be compiled with these.
 LEVELS: dict[str, list[str]] = {
@@ -46,7 +59,14 @@ MACROS: dict[str, Macros] = {
     "release": [("CYTHON_WITHOUT_ASSERTIONS", None)],
     "trace": [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")],
 }
-WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function", "-Wno-missing-field-initializers"]
+WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Wno-unused-parameter",
+    "-Wno-unused-function",
+    "-Wno-missing-field-initializers",
+    "-Wno-sign-compare",
+]
 WITHOUT_COMPILER = """\
 nodeplane's extensions need a C compiler and Python's headers (Debian: gcc python3-dev);
 NODEPLANE_BUILD=pure installs without them, slower\

@@ -24,11 +24,12 @@ LATER: Final = (
     "fastpath._batch_c",
     "fastpath._capture_c",
     "fastpath._hasher_c",
+    "fastpath._ruleset_c",
     "fastpath._tunnels_c",
     "fastpath._vtep_c",
 )
 """Must be built, but are loaded by who uses them: nothing else is to cost a start-up anything."""
-LEVELLED: Final[tuple[str, ...]] = ("checksum", "flow", "segment", "vxlan")
+LEVELLED: Final[tuple[str, ...]] = ("checksum", "classify", "flow", "segment", "vxlan")
 """Stages built once for each level, without prefix and suffix."""
 _BUILD: Final = "build it with `python setup.py build_ext --inplace` in a checkout, or reinstall the wheel"
 

@@ -1,0 +1,3 @@
+"""`_classify_c`, compiled for the avx512 level."""
+
+include "_classify_c.pyx"

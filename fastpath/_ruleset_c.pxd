@@ -1,0 +1,23 @@
+# What the lookups read of a rule set: the published engines, and how a reader says that it reads.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from fastpath._classify cimport engine_t
+
+cdef enum:
+    READERS = 64
+
+cdef class RuleSet:
+    cdef engine_t *engine4              # never NULL; published and read atomically
+    cdef engine_t *engine6
+    cdef uint64_t epoch                 # advanced by every publication
+    cdef uint64_t[READERS] reading      # the epoch that a reader began in, 0: nobody
+    cdef object writing                 # lock: one writer at a time
+    cdef void *state                    # the writer's half, see _ruleset_c.pyx
+    cdef uint64_t changes
+
+    cdef int enter(self) except -1      # a reader begins: its place
+    cdef void leave(self, int place) noexcept nogil
+    cdef engine_t *read4(self) noexcept nogil       # between the two
+    cdef engine_t *read6(self) noexcept nogil
+    cdef bytes record(self, uint32_t id)
