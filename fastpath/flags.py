@@ -23,9 +23,9 @@ class Flags(IntFlag):
     """The key's ports are real (TCP, UDP, SCTP, UDP-Lite, DCCP)."""
     ICMP = 1 << 8
     TRUNCATED = 1 << 9
-    """The frame ends inside a header that it announces."""
+    """The frame ends inside a header, or before its IP length says."""
     MALFORMED = 1 << 10
-    """A length or version contradicts another."""
+    """A length or version contradicts another, or more IPv6 extension headers follow than are looked at."""
     NOT_IP = 1 << 11
     TCP = 1 << 12
     UDP = 1 << 13

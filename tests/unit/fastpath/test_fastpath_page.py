@@ -1,0 +1,27 @@
+"""The examples of docs/fastpath.md run, one after the other, as they stand there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from fastpath._flow_py import MAX_EXTENSIONS, MAX_TAGS
+from fastpath.flags import Flags
+
+PAGE = (Path(__file__).parents[3] / "docs" / "fastpath.md").read_text()
+
+
+def test_examples() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 2
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/fastpath.md", "exec"), names)
+
+
+def test_bounds_and_flags_of_the_page() -> None:
+    assert f"up to {MAX_TAGS} tags" in PAGE
+    assert f"up to {MAX_EXTENSIONS} headers" in PAGE
+    assert f"more than {MAX_EXTENSIONS} extension headers" in PAGE
+    for name in re.findall(r"`([A-Z_0-9]{4,})`", PAGE):
+        assert name in Flags.__members__ or name.startswith("NODEPLANE_"), name
