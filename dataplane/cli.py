@@ -33,7 +33,14 @@ EXPLAIN_SECONDS = 80.0
 
 REFUSED, MISSING, UNREACHABLE, LATE, FAILED = 1, 2, 3, 4, 5
 
-KIND_NAMES = {"network": "networks", "port": "ports", "instance": "instances"}
+KIND_NAMES = {
+    "network": "networks",
+    "port": "ports",
+    "instance": "instances",
+    "security_group": "security_groups",
+    "address_group": "address_groups",
+    "firewall_policy": "firewall_policies",
+}
 """What `delete` takes, in the singular and in the plural."""
 
 
@@ -234,7 +241,7 @@ def import_neutron(files: tuple[str, ...]) -> None:
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print the result.")
 @click.pass_obj
 def apply(client: ControlClient, name: str, prune: bool, dry_run: bool, wait: float | None, output: str) -> None:
-    """Create and update networks, ports and instances; refused whole if anything in the document is wrong."""
+    """Create and update networks, ports, instances and groups; refused whole if anything in the document is wrong."""
     body = _document(name)[1]
     answer = client.post(
         "v1", "apply", body=body, seconds=wait or 0.0,
@@ -253,7 +260,7 @@ def apply(client: ControlClient, name: str, prune: bool, dry_run: bool, wait: fl
 def delete(
     client: ControlClient, kind: str | None, ids: tuple[str, ...], name: str | None, wait: float | None, output: str
 ) -> None:
-    """Delete objects by KIND (network, port, instance) and ID, or those that a document names.
+    """Delete objects by KIND (network, port, security_group and so on) and ID, or those that a document names.
 
     Refused whole if something that stays refers to one of them.
     """
@@ -276,7 +283,7 @@ def delete(
               help="yaml gives a document that apply takes back.")  # fmt: skip
 @click.pass_obj
 def get(client: ControlClient, kind: str, wanted: str | None, network: str | None, output: str) -> None:
-    """Show networks, ports, instances or leases; an ID may be shortened while it is unique.
+    """Show objects of the store or leases; an ID may be shortened while it is unique.
 
     For leases the ID is the port's.
     """
@@ -298,7 +305,7 @@ def get(client: ControlClient, kind: str, wanted: str | None, network: str | Non
     elif rows or not sys.stdout.isatty():
         cli_output.write_table(kind, rows)
     else:
-        click.echo(f"no {kind}")
+        click.echo(f"no {kind.replace('_', ' ')}")
 
 
 @main.command()
@@ -380,8 +387,9 @@ def _outcome(outcome: dict[str, Any], output: str) -> None:
     if output == "json":
         click.echo(json.dumps(outcome, indent=2))
     else:
+        singular = {many: one for one, many in KIND_NAMES.items()}
         changes = [
-            f"{count} {kind if count > 1 else kind[:-1]} {verb}"
+            f"{count} {kind if count > 1 else singular[kind]} {verb}".replace("_", " ")
             for kind, counts in outcome["changed"].items()
             for verb, count in counts.items()
             if count and verb != "unchanged"

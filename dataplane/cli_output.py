@@ -67,6 +67,10 @@ def _expires(row: Row) -> str:
     return f"in {span(left)}" if left > 0 else "over"
 
 
+def _count(items: Sequence[object] | None, missing: str = "") -> str:
+    return missing if items is None else str(len(items))
+
+
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "networks": (
         Column("id", _key("id")),
@@ -92,6 +96,25 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("project", _key("project_id")),
         Column("keys", _joined("keys", "name")),
         Column("user data", _user_data),
+    ),
+    "security_groups": (
+        Column("id", _key("id")),
+        Column("name", _key("name")),
+        Column("project", _key("project_id")),
+        Column("stateful", lambda row: "yes" if row.get("stateful", True) else "no"),
+        Column("rules", lambda row: _count(row.get("security_group_rules"), "default")),
+    ),
+    "address_groups": (
+        Column("id", _key("id")),
+        Column("name", _key("name")),
+        Column("project", _key("project_id")),
+        Column("addresses", lambda row: _count(row.get("addresses", ()))),
+    ),
+    "firewall_policies": (
+        Column("id", _key("id")),
+        Column("name", _key("name")),
+        Column("project", _key("project_id")),
+        Column("rules", lambda row: _count(row.get("firewall_rules", ()))),
     ),
     "leases": (
         Column("network", _key("network_id")),

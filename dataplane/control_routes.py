@@ -19,7 +19,7 @@ from dataplane.explanation import METHODS, PATH, MetadataExplanation, MetadataQu
 from dataplane.leases import LeaseRow
 from dataplane.metrics import Metrics
 from dataplane.metrics_text import render
-from dataplane.model import KINDS, Ip, Kind, Mac, NetworkId, Object, Port
+from dataplane.model import KINDS, SINGULAR, Ip, Kind, Mac, NetworkId, Object, Port
 from dataplane.status import DeleteRequest, NetworkStatus, Outcome, Problem, Status, Waited, faults
 from metadata.identity import peer_address
 
@@ -83,7 +83,7 @@ class Routes:
             "apply": self._apply,
             "delete": self._delete,
             **{f"list_{kind}": self._list(kind) for kind in KINDS},
-            **{f"get_{kind[:-1]}": self._get(kind) for kind in KINDS},
+            **{f"get_{SINGULAR[kind]}": self._get(kind) for kind in KINDS},
             "list_leases": self._leases,
             "status": self._status,
             "wait": self._wait,
@@ -188,9 +188,11 @@ class Routes:
             return found
         near = [id_ for id_ in objects if id_.startswith(wanted)]
         if not near:
-            raise RequestError(404, f"there is no {kind[:-1]} {wanted}", f"nodeplane get {kind} lists them")
+            one = SINGULAR[kind].replace("_", " ")
+            raise RequestError(404, f"there is no {one} {wanted}", f"nodeplane get {kind} lists them")
         if len(near) > 1:
-            raise RequestError(409, f"{len(near)} {kind} begin with {wanted}", f"for example {near[0]} and {near[1]}")
+            many = kind.replace("_", " ")
+            raise RequestError(409, f"{len(near)} {many} begin with {wanted}", f"for example {near[0]} and {near[1]}")
         return objects[near[0]]
 
     async def _leases(self, request: web.Request) -> web.Response:

@@ -8,17 +8,28 @@ from typing import Any
 
 import msgspec
 
-from dataplane import instance_rules, network_rules, port_rules, strict
+from dataplane import instance_rules, network_rules, port_rules, security_rules, strict
 from dataplane.desired import Desired, numbered
 from dataplane.errors import DocumentError, Mistake
 from dataplane.fields import Findings
 from dataplane.indexes import kind_of
-from dataplane.model import KINDS, DesiredState, Instance, Kind, Network, Object, Port
+from dataplane.model import (
+    CLASSES,
+    KINDS,
+    AddressGroup,
+    DesiredState,
+    FirewallPolicy,
+    Instance,
+    Kind,
+    Network,
+    Object,
+    Port,
+    SecurityGroup,
+)
 from dataplane.relations import Transaction
 
 _KIND_ORDER: dict[str, int] = {kind: place for place, kind in enumerate(KINDS)}
 _OBJECT = re.compile(rf"(?P<kind>{'|'.join(KINDS)})\[(?P<index>[0-9]+)\]")
-_CLASSES: dict[Kind, type[Object]] = {"networks": Network, "ports": Port, "instances": Instance}
 
 
 def decode(data: object, *, against: Desired | None = None, prune: bool = False) -> DesiredState:
@@ -27,7 +38,7 @@ def decode(data: object, *, against: Desired | None = None, prune: bool = False)
     `against` is the state that the document is going to be applied to (nothing if None): what it holds may be
     referred to, and must not be duplicated; with `prune` it only matters for what is in the document as well.
 
-    Raises DocumentError with every mistake that can be told, in the order of networks, ports, instances; each has
+    Raises DocumentError with every mistake that can be told, in the order of `KINDS`; each has
     the path as it was written, such as `ports[3].fixed_ips[0].ip_address: 10.0.9.5 is not in subnet 10.0.0.0/24`.
     """
     state, mistakes = strict.decode(DesiredState, data)
@@ -61,6 +72,12 @@ def canonical(findings: Findings, item: Object, path: str) -> Object:
             return network_rules.canonical(findings, item, path)
         case Instance():
             return instance_rules.canonical(findings, item, path)
+        case SecurityGroup():
+            return security_rules.security_group(findings, item, path)
+        case AddressGroup():
+            return security_rules.address_group(findings, item, path)
+        case FirewallPolicy():
+            return security_rules.firewall_policy(findings, item, path)
 
 
 def _decode_typed(state: DesiredState, against: Desired | None, prune: bool) -> DesiredState:
@@ -80,7 +97,7 @@ def _decode_typed(state: DesiredState, against: Desired | None, prune: bool) -> 
 
 def _salvage(data: object) -> Iterator[tuple[str, Object]]:
     """The objects of a document with mistakes that are well-typed themselves, so that their rules can be checked."""
-    for kind, cls in _CLASSES.items():
+    for kind, cls in CLASSES.items():
         for index, item in enumerate(_objects(data, kind)):
             try:
                 yield f"{kind}[{index}]", msgspec.convert(item, cls)

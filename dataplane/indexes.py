@@ -9,7 +9,12 @@ from collections.abc import Collection
 from typing import TypeVar, cast
 
 from dataplane.model import (
+    CLASSES,
+    AddressGroup,
+    AddressGroupId,
     DesiredState,
+    FirewallPolicy,
+    FirewallPolicyId,
     Instance,
     InstanceId,
     Ip,
@@ -20,10 +25,17 @@ from dataplane.model import (
     Object,
     Port,
     PortId,
+    SecurityGroup,
+    SecurityGroupId,
     SubnetId,
 )
 
 K = TypeVar("K")
+
+DEFAULT_GROUP = "default"
+"""Name of the group that a project's ports are in which name no other."""
+
+_KINDS: dict[type[Object], Kind] = {cls: kind for kind, cls in CLASSES.items()}
 
 
 class Indexes:
@@ -33,6 +45,9 @@ class Indexes:
         self.networks: dict[NetworkId, Network] = {}
         self.ports: dict[PortId, Port] = {}
         self.instances: dict[InstanceId, Instance] = {}
+        self.security_groups: dict[SecurityGroupId, SecurityGroup] = {}
+        self.address_groups: dict[AddressGroupId, AddressGroup] = {}
+        self.firewall_policies: dict[FirewallPolicyId, FirewallPolicy] = {}
         self.network_by_vni: dict[int, Network] = {}
         self.network_by_subnet: dict[SubnetId, Network] = {}
         self.network_by_adopt: dict[tuple[str, str], Network] = {}
@@ -41,6 +56,8 @@ class Indexes:
         self.port_by_mac: dict[tuple[NetworkId, Mac], Port] = {}
         self.ports_by_device: dict[str, dict[PortId, Port]] = {}
         """By `Port.device_name`: several ports may share a name when they are on different hosts."""
+        self.default_group: dict[str, SecurityGroup] = {}
+        """By project: the security group that is called `default`."""
         self._ports_by_network: dict[NetworkId, dict[PortId, Port]] = {}
         self._ports_by_owner: dict[str, dict[PortId, Port]] = {}
 
@@ -62,7 +79,7 @@ class Indexes:
 
     def state(self) -> DesiredState:
         """Everything, as one document."""
-        return DesiredState(tuple(self.networks.values()), tuple(self.ports.values()), tuple(self.instances.values()))
+        return DesiredState(*(tuple(self.of_kind(kind).values()) for kind in CLASSES))  # type: ignore[arg-type]
 
     def add(self, item: Object) -> None:
         """Take in an object whose id and unique values are free."""
@@ -82,8 +99,12 @@ class Indexes:
                     self.network_by_vni[item.vni] = item
                 if item.adopt is not None:
                     self.network_by_adopt[item.adopt.netns, item.adopt.device] = item
-            case Instance():
-                self.instances[item.id] = item
+            case SecurityGroup():
+                self.security_groups[item.id] = item
+                if item.name == DEFAULT_GROUP:
+                    self.default_group[item.project_id] = item
+            case _:
+                self.of_kind(kind_of(item))[item.id] = item
 
     def discard(self, item: Object) -> None:
         """Forget an object that `add` took in."""
@@ -106,8 +127,12 @@ class Indexes:
                     del self.network_by_vni[item.vni]
                 if item.adopt is not None:
                     del self.network_by_adopt[item.adopt.netns, item.adopt.device]
-            case Instance():
-                del self.instances[item.id]
+            case SecurityGroup():
+                del self.security_groups[item.id]
+                if item.name == DEFAULT_GROUP:
+                    del self.default_group[item.project_id]
+            case _:
+                del self.of_kind(kind_of(item))[item.id]
 
     def _groups(self, port: Port) -> list[tuple[dict[str, dict[PortId, Port]], str]]:
         groups = [
@@ -121,10 +146,4 @@ class Indexes:
 
 def kind_of(item: Object) -> Kind:
     """The kind that an object belongs to."""
-    match item:
-        case Port():
-            return "ports"
-        case Network():
-            return "networks"
-        case Instance():
-            return "instances"
+    return _KINDS[type(item)]

@@ -134,7 +134,7 @@ def _link(port: Port, network: Network) -> LinkRecord:
         mac=port.mac_address,
         device=port.device_name,
         mtu=network.mtu,
-        security_groups=port.security_groups,
+        security_groups=port.security_groups or (),
         subnets=tuple(_subnet(fixed.ip_address, subnets[fixed.subnet_id]) for fixed in port.fixed_ips),
     )
 

@@ -16,6 +16,9 @@ NetworkId = NewType("NetworkId", str)
 SubnetId = NewType("SubnetId", str)
 PortId = NewType("PortId", str)
 InstanceId = NewType("InstanceId", str)
+SecurityGroupId = NewType("SecurityGroupId", str)
+AddressGroupId = NewType("AddressGroupId", str)
+FirewallPolicyId = NewType("FirewallPolicyId", str)
 
 Ip = NewType("Ip", str)
 """An IPv4 or IPv6 address in canonical text."""
@@ -136,17 +139,97 @@ class Port(Record, frozen=True):
     """Name of the network device to plug; empty: `tap` and the first 11 characters of the id."""
     dns_name: str = ""
     extra_dhcp_opts: tuple[ExtraDhcpOpt, ...] = ()
-    security_groups: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] | None = None
+    """Ids, which may come later; None: the `default` group of the port's project."""
     allowed_address_pairs: tuple[AllowedAddressPair, ...] = ()
     host: str = ""
     """The node the port is on; empty: any node that is told of it."""
     project_id: str = ""
     """The project that the port belongs to; empty: that of its instance."""
+    port_security_enabled: bool = True
+    """False: nothing of the port is filtered by addresses or groups, as with a `device_owner` of `network:...`."""
+    ingress_firewall_policy_id: FirewallPolicyId | None = None
+    """What is sent to the guest must pass this policy, too."""
+    egress_firewall_policy_id: FirewallPolicyId | None = None
 
     @property
     def device_name(self) -> str:
         """The network device that is plugged into the network's bridge."""
         return self.device or TAP_PREFIX + self.id[:TAP_ID_CHARACTERS]
+
+
+class SecurityGroupRule(Record, frozen=True):
+    """Something that a security group allows; what no rule allows is dropped."""
+
+    id: str
+    direction: Literal["ingress", "egress"]
+    """To the guest, or from it."""
+    ethertype: Literal["IPv4", "IPv6"] = "IPv4"
+    protocol: str | None = None
+    """A name of `protocols.NUMBERS` or a number; None: all."""
+    port_range_min: int | None = None
+    """First destination port; of ICMP the type."""
+    port_range_max: int | None = None
+    """Last destination port; of ICMP the code."""
+    remote_ip_prefix: str | None = None
+    """The other end's address or prefix; of this and the next two, one at most."""
+    remote_group_id: SecurityGroupId | None = None
+    """The other end is an address of a port in this group."""
+    remote_address_group_id: AddressGroupId | None = None
+    description: str = ""
+
+
+class SecurityGroup(Record, frozen=True):
+    """What the ports that are in it may send and get."""
+
+    id: SecurityGroupId
+    name: str = ""
+    """`default`: the group of its project's ports that name none."""
+    project_id: str = ""
+    description: str = ""
+    stateful: bool = True
+    """False: connections are not tracked, and answers need rules of their own."""
+    security_group_rules: tuple[SecurityGroupRule, ...] | None = None
+    """None: what the Neutron API gives to a new group (see `security.rules_of`)."""
+
+
+class AddressGroup(Record, frozen=True):
+    """Addresses that rules refer to together."""
+
+    id: AddressGroupId
+    name: str = ""
+    project_id: str = ""
+    description: str = ""
+    addresses: tuple[str, ...] = ()
+    """Addresses or prefixes of both families."""
+
+
+class FirewallRule(Record, frozen=True):
+    """A line of an ordered list; the first that matches decides."""
+
+    id: str
+    action: Literal["allow", "deny", "reject"]
+    """deny: drop in silence; reject: drop, and say so to the sender."""
+    name: str = ""
+    enabled: bool = True
+    ip_version: Literal[4, 6] = 4
+    protocol: str | None = None
+    source_ip_address: str | None = None
+    """An address or prefix; None: any."""
+    destination_ip_address: str | None = None
+    source_port: str | None = None
+    """A port, or the first and last with a colon between them."""
+    destination_port: str | None = None
+
+
+class FirewallPolicy(Record, frozen=True):
+    """An ordered list of rules; what none of them matches is dropped."""
+
+    id: FirewallPolicyId
+    name: str = ""
+    project_id: str = ""
+    description: str = ""
+    firewall_rules: tuple[FirewallRule, ...] = ()
 
 
 class Key(Record, frozen=True):
@@ -233,11 +316,31 @@ class DesiredState(Record, frozen=True):
     networks: tuple[Network, ...] = ()
     ports: tuple[Port, ...] = ()
     instances: tuple[Instance, ...] = ()
+    security_groups: tuple[SecurityGroup, ...] = ()
+    address_groups: tuple[AddressGroup, ...] = ()
+    firewall_policies: tuple[FirewallPolicy, ...] = ()
 
 
-Kind = Literal["networks", "ports", "instances"]
-KINDS: tuple[Kind, ...] = ("networks", "ports", "instances")
-Object = Network | Port | Instance
+Object = Network | Port | Instance | SecurityGroup | AddressGroup | FirewallPolicy
+Kind = Literal["networks", "ports", "instances", "security_groups", "address_groups", "firewall_policies"]
+CLASSES: dict[Kind, type[Object]] = {
+    "networks": Network,
+    "ports": Port,
+    "instances": Instance,
+    "security_groups": SecurityGroup,
+    "address_groups": AddressGroup,
+    "firewall_policies": FirewallPolicy,
+}
+"""In the order in which a document names them."""
+KINDS: tuple[Kind, ...] = tuple(CLASSES)
+SINGULAR: dict[Kind, str] = {
+    "networks": "network",
+    "ports": "port",
+    "instances": "instance",
+    "security_groups": "security_group",
+    "address_groups": "address_group",
+    "firewall_policies": "firewall_policy",
+}
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from dataplane import __version__, explanation, status
-from dataplane.model import DesiredState, Instance, Network, Port
+from dataplane.model import CLASSES, KINDS, SINGULAR, DesiredState, Kind
 
 SCHEMAS = "#/components/schemas/{name}"
 
@@ -49,6 +49,27 @@ _NETWORK = Parameter("network_id", "Only those of this network.")
 _LOOKUP = {404: "there is no such object", 409: "the shortened id is ambiguous"}
 _WRITE = {413: "the document is too large", 422: "the document has mistakes", 503: "the store failed"}
 
+_LISTS: dict[Kind, type] = {
+    "networks": status.Networks,
+    "ports": status.Ports,
+    "instances": status.Instances,
+    "security_groups": status.SecurityGroups,
+    "address_groups": status.AddressGroups,
+    "firewall_policies": status.FirewallPolicies,
+}
+
+
+def _of_kind(kind: Kind) -> tuple[Operation, Operation]:
+    """What lists the objects of a kind, and what shows one."""
+    one, path = SINGULAR[kind], f"/v1/{kind}"
+    parameters = (_NETWORK,) if kind == "ports" else ()
+    return (
+        Operation(f"list_{kind}", "GET", path, f"All {kind.replace('_', ' ')}.", _LISTS[kind], parameters),
+        Operation(f"get_{one}", "GET", f"{path}/{{id}}", f"One {one.replace('_', ' ')}.", CLASSES[kind], (_ID,),
+                  problems=_LOOKUP),
+    )  # fmt: skip
+
+
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "apply",
@@ -70,12 +91,7 @@ OPERATIONS: tuple[Operation, ...] = (
         status.DeleteRequest,
         _WRITE,
     ),
-    Operation("list_networks", "GET", "/v1/networks", "All networks.", status.Networks),
-    Operation("get_network", "GET", "/v1/networks/{id}", "One network.", Network, (_ID,), problems=_LOOKUP),
-    Operation("list_ports", "GET", "/v1/ports", "All ports.", status.Ports, (_NETWORK,)),
-    Operation("get_port", "GET", "/v1/ports/{id}", "One port.", Port, (_ID,), problems=_LOOKUP),
-    Operation("list_instances", "GET", "/v1/instances", "All instances.", status.Instances),
-    Operation("get_instance", "GET", "/v1/instances/{id}", "One instance.", Instance, (_ID,), problems=_LOOKUP),
+    *(operation for kind in KINDS for operation in _of_kind(kind)),
     Operation("list_leases", "GET", "/v1/leases", "What guests were told.", status.Leases, (_NETWORK,)),
     Operation("status", "GET", "/v1/status", "The state of the node and of each network.", status.Status),
     Operation(

@@ -45,6 +45,8 @@ _PORT = {
     "security_groups": fields.identifier,
     "host": fields.visible,
     "project_id": fields.optional(lambda value: fields.visible(fields.label(value))),
+    "ingress_firewall_policy_id": fields.identifier,
+    "egress_firewall_policy_id": fields.identifier,
 }
 _FIXED_IP = {"ip_address": fields.ip}
 _OPTION = {"opt_name": _option_name, "opt_value": fields.text}

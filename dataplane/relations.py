@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any
 
 from dataplane.fields import Findings, parse_ip, parse_prefix
-from dataplane.indexes import Indexes, kind_of
-from dataplane.model import Kind, Network, NetworkId, Object, Port, Subnet, SubnetId
+from dataplane.indexes import DEFAULT_GROUP, Indexes, kind_of
+from dataplane.model import SINGULAR, Kind, Network, NetworkId, Object, Port, SecurityGroup, Subnet, SubnetId
 from dataplane.network_rules import unusable
 from dataplane.strict import suggestion
 
@@ -22,8 +22,6 @@ Claim = tuple[Mapping[Any, Object], Any, str, str]
 # Chosen: dangling references of one document that are told what may have been meant.
 SUGGESTIONS = 3
 COMPARED = 256
-
-_SINGULAR: dict[Kind, str] = {"networks": "network", "ports": "port", "instances": "instance"}
 
 
 class Transaction:
@@ -77,8 +75,8 @@ class Transaction:
                 if first != where:
                     self._findings.add(where, f"{words} is also used by {_owner(first)}")
                 elif holder is not None and not self._changes(holder):
-                    kind = kind_of(holder)
-                    self._findings.add(where, f"{words} is already used by {_SINGULAR[kind]} {holder.id}")
+                    kind = SINGULAR[kind_of(holder)].replace("_", " ")
+                    self._findings.add(where, f"{words} is already used by {kind} {holder.id}")
 
     def _claims(self, item: Object, path: str) -> Iterator[Claim]:
         held = self._held
@@ -98,6 +96,9 @@ class Transaction:
             for index, subnet in enumerate(item.subnets):
                 where = f"{path}.subnets[{index}].id"
                 yield held.network_by_subnet, subnet.id, where, f"subnet id {subnet.id}"
+        elif isinstance(item, SecurityGroup) and item.name == DEFAULT_GROUP:
+            words = f"the name {DEFAULT_GROUP} in project {item.project_id!r}"
+            yield held.default_group, item.project_id, f"{path}.name", words
 
     def _check_devices(self) -> None:
         """No two ports that can be on one host may name the same device: it would join two networks."""

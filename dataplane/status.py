@@ -13,7 +13,7 @@ import msgspec
 
 from dataplane.errors import Mistake
 from dataplane.leases import LeaseRow
-from dataplane.model import Instance, Network, NetworkId, Port
+from dataplane.model import AddressGroup, FirewallPolicy, Instance, Network, NetworkId, Port, SecurityGroup
 
 NetworkState = Literal["pending", "ready", "error"]
 
@@ -104,7 +104,7 @@ class Outcome(Reply, frozen=True, kw_only=True):
     position: int
     """Position that holds the document; that of the last real change if nothing differed."""
     changed: dict[str, Counts] = {}
-    """By kind: networks, ports, instances."""
+    """By kind, as in a document: networks, ports and so on."""
     dry_run: bool = False
     waited: bool = False
     applied: bool = False
@@ -139,6 +139,24 @@ class Instances(Reply, frozen=True, kw_only=True):
     instances: tuple[Instance, ...]
 
 
+class SecurityGroups(Reply, frozen=True, kw_only=True):
+    """Answer to `GET /v1/security_groups`."""
+
+    security_groups: tuple[SecurityGroup, ...]
+
+
+class AddressGroups(Reply, frozen=True, kw_only=True):
+    """Answer to `GET /v1/address_groups`."""
+
+    address_groups: tuple[AddressGroup, ...]
+
+
+class FirewallPolicies(Reply, frozen=True, kw_only=True):
+    """Answer to `GET /v1/firewall_policies`."""
+
+    firewall_policies: tuple[FirewallPolicy, ...]
+
+
 class Leases(Reply, frozen=True, kw_only=True):
     """Answer to `GET /v1/leases`."""
 
@@ -151,6 +169,9 @@ class DeleteRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     networks: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()
     instances: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    address_groups: tuple[str, ...] = ()
+    firewall_policies: tuple[str, ...] = ()
 
 
 class Fault(Reply, frozen=True, kw_only=True):

@@ -34,6 +34,8 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
         "CREATE TABLE passwords (instance TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     ),
+    # 4: the model gained security groups, address groups and firewall policies, and fields of Port that go with them.
+    (),
 )
 VERSION = len(_STEPS)
 

@@ -25,16 +25,12 @@ from dataplane.desired import Desired
 from dataplane.errors import StoreError
 from dataplane.indexes import kind_of
 from dataplane.leases import MAX_LEASES, LeaseKey, LeaseRow
-from dataplane.model import Change, Instance, Kind, Network, Object, Port
+from dataplane.model import CLASSES, Change, Kind, Object
 
 # Chosen: longest time that a lease row waits for company; a row lost in a crash costs a view, not a guest.
 LEASE_DELAY_SECONDS = 0.25
 
-_DECODERS: dict[Kind, msgspec.json.Decoder[Any]] = {
-    "networks": msgspec.json.Decoder(Network),
-    "ports": msgspec.json.Decoder(Port),
-    "instances": msgspec.json.Decoder(Instance),
-}
+_DECODERS: dict[Kind, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(cls) for kind, cls in CLASSES.items()}
 _LEASE_DECODER = msgspec.json.Decoder(LeaseRow)
 
 

@@ -66,6 +66,27 @@ RIGHT: dict[str, Any] = {
             vendor_data={"a": [1]},
         )
     ],
+    "security_groups": [
+        {
+            "id": "g",
+            "name": "default",
+            "security_group_rules": [
+                {"id": "r", "direction": "ingress", "protocol": "TCP", "port_range_min": 1, "port_range_max": 65535},
+                {"id": "s", "direction": "egress", "ethertype": "IPv6", "remote_ip_prefix": "2001:DB8::/32"},
+                {"id": "t", "direction": "egress", "remote_group_id": "g", "protocol": "icmp", "port_range_min": 8},
+            ],
+        }
+    ],
+    "address_groups": [{"id": "a", "addresses": ["10.0.0.0/8", "2001:DB8::1"]}],
+    "firewall_policies": [
+        {
+            "id": "f",
+            "firewall_rules": [
+                {"id": "w", "action": "deny", "protocol": "udp", "source_port": "053", "ip_version": 6},
+                {"id": "x", "action": "allow", "source_ip_address": "10.0.0.1", "enabled": False},
+            ],
+        }
+    ],
 }
 
 

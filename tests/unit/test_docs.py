@@ -156,6 +156,7 @@ SIMPLE = {
     str: "text", int: "whole number", bool: "true or false", Any: "any JSON",
     model.Ip: "address", model.Mac: "MAC",
     model.NetworkId: "id", model.SubnetId: "id", model.PortId: "id", model.InstanceId: "id",
+    model.SecurityGroupId: "id", model.AddressGroupId: "id", model.FirewallPolicyId: "id",
 }  # fmt: skip
 
 

@@ -19,6 +19,19 @@ def test_documents_decode(name: str) -> None:
     assert all(port.device_id in instances and port.fixed_ips for port in state.ports)
 
 
+def test_security_groups_are_complete() -> None:
+    """Every group, address group and policy that the example names is in it."""
+    state = documents.decode(cli_input.read(str(EXAMPLES / "security-groups.yaml")))
+    groups = {group.id for group in state.security_groups}
+    rules = [rule for group in state.security_groups for rule in group.security_group_rules or ()]
+    assert {group for port in state.ports for group in port.security_groups or ()} == groups
+    assert {rule.remote_group_id for rule in rules} <= {None, *groups}
+    assert {rule.remote_address_group_id for rule in rules} == {None, *(group.id for group in state.address_groups)}
+    assert {port.egress_firewall_policy_id for port in state.ports} == {
+        None, *(policy.id for policy in state.firewall_policies),
+    }  # fmt: skip
+
+
 def test_two_tenants_look_alike() -> None:
     """The point of that example: same range, same address, same MAC, different everything else."""
     state = documents.decode(cli_input.read(str(EXAMPLES / "two-tenants.yaml")))

@@ -33,8 +33,10 @@ LAYERS: dict[str, int] = {
     "dataplane.neutron_import": PURE,
     "dataplane.oslo_ini": PURE,
     "dataplane.port_rules": PURE,
+    "dataplane.protocols": PURE,
     "dataplane.relations": PURE,
     "dataplane.rtnetlink": PURE,
+    "dataplane.security": PURE,
     "dataplane.status": PURE,
     "dataplane.strict": PURE,
     # 1: state.
