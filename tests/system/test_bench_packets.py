@@ -90,8 +90,8 @@ def test_the_anchor_drops_what_is_wrong() -> None:
 
 def test_a_run_verifies_and_times_every_rung(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
-    argv = [sys.executable, "-m", "bench", "run", "five-tuple", "checksum", "--profile", "v4-udp-64", "--profile",
-            "malformed", "--repeat", "2", "--seconds", "0.001", "--json", str(file)]  # fmt: skip
+    argv = [sys.executable, "-m", "bench", "run", "encap", "decap", "five-tuple", "checksum", "--profile", "v4-udp-64",
+            "--profile", "malformed", "--repeat", "2", "--seconds", "0.001", "--json", str(file)]  # fmt: skip
     # As without scripts/private: these cases need no namespace.
     environment = {key: value for key, value in os.environ.items() if key != "NODEPLANE_LAB"}
     done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
