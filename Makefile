@@ -26,12 +26,19 @@ docs: ## check the documentation against the code
 build: ## compile fastpath in place; NODEPLANE_BUILD=release|debug|trace|sanitize|pure
 	@$(PYTHON) setup.py -q build_ext --inplace
 
-sanitize: ## fastpath's tests under the address and undefined-behaviour sanitizers
+sanitize: ## fastpath's tests, every level, under the address and undefined-behaviour sanitizers
 	@NODEPLANE_BUILD=sanitize $(PYTHON) setup.py -q build_ext --inplace
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc NODEPLANE_FASTPATH=baseline \
-		$(PYTHON) -m pytest -q tests/unit/fastpath tests/property/test_fastpath.py tests/fuzz/test_framing.py; \
+		$(PYTHON) -m pytest -q --timeout 0 tests/unit/fastpath \
+		$$(grep -l fastpath tests/property/test_*.py tests/fuzz/test_*.py); \
 		status=$$?; $(MAKE) -s build; exit $$status
+
+guided: ## fuzz TARGET (capture) guided by coverage for SECONDS (60), with atheris
+	@$(PYTHON) -m tests.fuzz.guided $(or $(TARGET),capture) -max_total_time=$(or $(SECONDS),60)
+
+cross: ## compile the extensions for aarch64, to see that they do
+	@scripts/cross
 
 wheel: ## build the wheel into dist/
 	@$(PYTHON) -m pip wheel -q --no-build-isolation --no-deps -w dist .
@@ -41,4 +48,4 @@ clean: ## remove what was built; .venv and .cache stay
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	@rm -f .venv/stamp
 
-.PHONY: help run test check bench fuzz docs build sanitize wheel clean
+.PHONY: help run test check bench fuzz docs build sanitize guided cross wheel clean

@@ -94,7 +94,7 @@ def update(checksum: int, old: bytes, new: bytes) -> int:
 def fill(batch: Batch, partial: bool = False) -> int:
     """Write the checksums of all packets that go on; return of how many the layer 4 checksum was written.
 
-    The header checksum of IPv4, and the checksums of TCP, UDP, ICMP and ICMPv6, under up to two VLAN tags and behind
+    The header checksum of IPv4, and the checksums of TCP, UDP, ICMP and ICMPv6, under up to four VLAN tags and behind
     IPv6 extension headers; UDP's is never 0. `partial` writes into TCP and UDP only the pseudo header's sum, as a
     device with checksum offload or virtio takes it, and sets PARTIAL_CHECKSUM; else that flag is cleared.
 

@@ -42,7 +42,7 @@ cdef inline uint32_t locate(const uint8_t *frame, uint32_t length, transport *t)
     if length < 14:
         return TRUNCATED
     kind = load16(frame + 12)
-    for tags in range(2):
+    for tags in range(4):
         if kind != 0x8100 and kind != 0x88A8:
             break
         if length < at + 4:

@@ -13,7 +13,9 @@ TCP: Final = 6
 UDP: Final = 17
 ICMP: Final = 1
 ICMP6: Final = 58
-_TAGS: Final = (0x8100, 0x88A8)
+_TAG_TYPES: Final = (0x8100, 0x88A8)
+_TAGS: Final = 4
+"""VLAN tags that are followed."""
 _EXTENSIONS: Final = 8
 """IPv6 headers that are followed."""
 
@@ -38,7 +40,7 @@ class Transport(NamedTuple):
 
 
 def locate(frame: Buffer) -> Transport:
-    """Return where the layers of an Ethernet frame lie: up to two VLAN tags, IPv4, IPv6 with up to 8 headers.
+    """Return where the layers of an Ethernet frame lie: up to four VLAN tags, IPv4, IPv6 with up to 8 headers.
 
     The reason is PASS if layer 4 is reached and its header is sound, else the first contradiction: TRUNCATED,
     NOT_IP, IP_VERSION, IP_HEADER_LENGTH, IP_TOTAL_LENGTH, IP_FRAGMENT, IP_OPTIONS (a routing header with segments
@@ -48,8 +50,8 @@ def locate(frame: Buffer) -> Transport:
     if len(data) < 14:
         return Transport(Reason.TRUNCATED)
     at, kind = 14, _word(data, 12)
-    for _ in range(2):
-        if kind not in _TAGS:
+    for _ in range(_TAGS):
+        if kind not in _TAG_TYPES:
             break
         if len(data) < at + 4:
             return Transport(Reason.TRUNCATED)

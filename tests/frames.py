@@ -112,5 +112,6 @@ def samples(seed: int = 1) -> list[bytes]:
     fragment[24:26] = internet_checksum(fragment[14:24] + bytes(2) + fragment[26:34]).to_bytes(2, "big")
     found.append(bytes(fragment))
     found.append(frame(4, UDP, udp(4, b"padded")) + bytes(9))
+    found += [frame(4, UDP, udp(4, b"tags"), tags=((0x8100, 5),) * count) for count in (4, 5)]
     found.append(ethernet(0x0806) + bytes(28))
     return found

@@ -16,6 +16,7 @@ import pytest
 
 from dataplane import __version__
 from tests.sources import PACKAGES, ROOT, shipped
+from tests.twins import COMPILED_LEVELS
 
 SHIPPED = [name for name, path in shipped().items() if path.suffix == ".py"]
 COMPILED = [name for name, path in shipped().items() if path.suffix == ".pyx"]
@@ -68,8 +69,41 @@ def install(wheel: Path, directory: Path) -> Path:
     return binaries
 
 
-@pytest.mark.parametrize(("mode", "level"), [("release", "baseline"), ("pure", "pure")])
-def test_wheel(tmp_path: Path, mode: str, level: str) -> None:
+# What every stage makes of the same frames, as one number.
+STAGES = """
+import hashlib
+from array import array
+from fastpath import LEVEL, capture, checksum, flow, segment
+from fastpath.batch import Batch
+frames = [
+    bytes.fromhex("020000000001020000000005080045000000") + bytes(4) + bytes([64, 6 + 11 * (k % 2), 0, 0])
+    + bytes([10, 0, 0, k, 192, 0, 2, 9, 156, k, 0, 80, 0, 0, 0, k]) + bytes(4) + bytes([80, 16, 1, 0]) + bytes(4)
+    + bytes(k * 37)
+    for k in range(32)
+]
+frames = [f[:16] + (len(f) - 14).to_bytes(2, "big") + f[18:] for f in frames]
+frames = [f[:38] + (len(f) - 34).to_bytes(2, "big") + f[40:] if f[23] == 17 else f for f in frames]
+batch, parts, joined = Batch(32), Batch(512), Batch(512)
+said = hashlib.sha256()
+assert batch.fill(frames) == 32
+assert checksum.fill(batch) == 32 and checksum.verify(batch) == 32
+said.update(str((flow.extract(batch), list(batch.hash[:32]), batch.key.tobytes()[:1280])).encode())
+assert segment.segment(batch, parts, 100) == 32 and len(parts) > 100
+assert checksum.verify(parts) == len(parts)
+said.update(b"".join(parts.frames()))
+segment.coalesce(parts, joined, udp=True)
+said.update(b"".join(joined.frames()))
+capture.write("frames.pcapng", batch, array("Q", range(32)))
+with capture.Reader("frames.pcapng") as reader:
+    assert reader.fill(parts) == 32 and parts.frames() == batch.frames()
+said.update(open("frames.pcapng", "rb").read())
+print(LEVEL, said.hexdigest())
+"""
+
+
+@pytest.mark.parametrize("mode", ["release", "pure"])
+def test_wheel(tmp_path: Path, mode: str) -> None:
+    levels = ["pure", *(COMPILED_LEVELS if mode == "release" else ())]
     wheel = build(tmp_path, mode)
     names = zipfile.ZipFile(wheel).namelist()
     # Nothing but the packages, their markers, types and Cython contracts, and the compiled modules.
@@ -80,6 +114,10 @@ def test_wheel(tmp_path: Path, mode: str, level: str) -> None:
     assert {name for name in code if name.endswith(".typed")} == {
         "dataplane/py.typed", "fastpath/py.typed", "metadata/py.typed"
     }  # fmt: skip
+    contracts = {
+        str(path.relative_to(ROOT)) for kind in ("pxd", "pyi", "h") for path in ROOT.glob(f"fastpath/*.{kind}")
+    }
+    assert contracts <= code
     built = sorted(name.partition(".")[0].replace("/", ".") for name in code if name.endswith(".so"))
     assert built == (COMPILED if mode == "release" else [])
     assert [name for name in names if name.endswith("licenses/LICENSE")]
@@ -87,12 +125,21 @@ def test_wheel(tmp_path: Path, mode: str, level: str) -> None:
     binaries = install(wheel, tmp_path / "environment")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    modules = SHIPPED + (COMPILED if mode == "release" else [])
+    # A module for registers that this processor lacks cannot be loaded here.
+    lacking = {"avx2", "avx512"} - set(levels)
+    modules = SHIPPED + [name for name in built if name.rpartition("_")[2] not in lacking]
     files = run(
         binaries / "python", "-W", "error", "-c",
         f"import fastpath, {', '.join(modules)}; print(fastpath.LEVEL, dataplane.cli.__file__)",
         cwd=elsewhere,
     ).split()  # fmt: skip
-    assert files[0] == level
+    assert files[0] == levels[-1]
     assert Path(files[1]).is_relative_to(tmp_path / "environment")
     assert __version__ in run(binaries / "nodeplane", "version", cwd=elsewhere)
+
+    said = [
+        run(binaries / "python", "-W", "error", "-c", STAGES, cwd=elsewhere, NODEPLANE_FASTPATH=level).split()
+        for level in levels
+    ]
+    assert [level for level, _ in said] == levels
+    assert len({digest for _, digest in said}) == 1

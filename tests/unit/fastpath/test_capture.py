@@ -20,6 +20,7 @@ from fastpath.batch import Batch
 from fastpath.capture_errors import FAULTS, CaptureError
 from fastpath.reasons import Reason
 from tests.capture_files import PACKETS, TIMES, block, everything, interface, option, packet, pcap, pcapng, section
+from tests.sources import ROOT
 from tests.twins import BUILT, built, needs_build
 
 CAPTURE_C = built("fastpath._capture_c")
@@ -246,3 +247,10 @@ def test_same_signatures() -> None:
     for mine, theirs in ((_capture_py.Records.fill, CAPTURE_C.Records.fill), (_capture_py.records, CAPTURE_C.records)):
         one, two = (inspect.signature(each).parameters.values() for each in (mine, theirs))
         assert [(p.name, p.default) for p in one] == [(p.name, p.default) for p in two]
+
+
+def test_every_fault_is_documented() -> None:
+    page = (ROOT / "docs" / "fastpath.md").read_text()
+    assert [
+        f"| `{fault}` | {meaning} |" for fault, meaning in FAULTS.items() if f"| `{fault}` | {meaning} |" not in page
+    ] == []
