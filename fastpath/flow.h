@@ -1,5 +1,5 @@
-/* The common shapes of a frame, several packets at once: Ethernet; IPv4 without options, or IPv6; no fragment; TCP or UDP;
- * whole. `_flow.pxd` parses everything else.
+/* The common shapes of a frame, several packets at once: Ethernet, perhaps one VLAN tag; IPv4 without options, or IPv6; no
+ * fragment; TCP or UDP; whole. `_flow.pxd` parses everything else.
  *
  * A block is FLOW_LANES packets. The words that all checks need are loaded from each and turned (a transposition), so
  * that one comparison serves the whole block; then every packet that passed has its key shuffled together. Where wider
@@ -187,8 +187,8 @@ static inline flow_u32 flow_hash6(
     flow_u32 source[4], destination[4], ports, swap;
     flow_u64 even = {0}, odd = {0};
     int i;
-    flow_turn(memory + 46, offset, source);
-    ports = source[2];
+    flow_turn(memory + 42, offset, source);
+    ports = source[3];
     flow_turn(memory + 22, offset, source);
     flow_turn(memory + 38, offset, destination);
     swap = (flow_u32)((ports & 0xFFFF) > (ports >> 16));
@@ -211,13 +211,23 @@ static inline __attribute__((always_inline)) uint32_t flow_block(
     uint8_t *key, uint32_t *flags, uint32_t *layers, uint32_t *hash, const uint32_t *k, uint64_t factor,
     uint32_t *others)
 {
-    flow_u32 column[4], size, bad4, bad6, tcp, udp, found, four, protocol;
+    flow_u32 column[4], size, bad4, bad6, tcp, udp, found, four, protocol, tagged;
+    uint32_t moved[FLOW_LANES];
     const uint32_t valid = FLOW_ZEROS(flow_load(verdict));
     uint32_t is4, is6, left;
     int j;
 
     flow_turn(memory + 12, offset, column);
     size = flow_load(length);
+    tagged = column[0] & 0xFFFF;
+    tagged = (flow_u32)(tagged == 0x0081) | (flow_u32)(tagged == 0xA888) | (flow_u32)(tagged == 0x0091);
+    if (FLOW_ZEROS(tagged) != FLOW_ALL) {
+        /* Behind the tag, everything is as without, four bytes later. */
+        flow_store(moved, flow_load(offset) + (tagged & 4));
+        offset = moved;
+        size -= tagged & 4;
+        flow_turn(memory + 12, offset, column);
+    }
 
     /* Words are little-endian. EtherType, version and header length, type of service | total length, identifier |
      * fragment, TTL, protocol | ...  The sign of a difference says which one is greater. */
@@ -233,20 +243,21 @@ static inline __attribute__((always_inline)) uint32_t flow_block(
     udp = (flow_u32)(protocol == 17);
     is4 = FLOW_ZEROS(bad4 | ~(tcp | udp)) & valid;
     is6 = FLOW_ZEROS(bad6 | ~(tcp | udp)) & valid;
-    found = (tcp & 1 << 12) | (udp & 1 << 13) | 1 << 7;
+    found = (tcp & 1 << 12) | (udp & 1 << 13) | 1 << 7 | (tagged & 4);
+    tagged &= 4 | 4 << 16;
 
     if (is4 == FLOW_ALL) {
         for (j = 0; j < FLOW_LANES; j++)
             flow_key4(key + 40 * j, memory + offset[j] + 22);
         flow_store(flags, found | 1);
-        flow_store(layers, (flow_u32){0} + (14 | 34 << 16));
+        flow_store(layers, tagged + (14 | 34 << 16));
         if (k)
             flow_store(hash, flow_hash4(memory, offset, protocol, k, factor));
     } else if (is6 == FLOW_ALL) {
         for (j = 0; j < FLOW_LANES; j++)
             flow_key6(key + 40 * j, memory + offset[j]);
         flow_store(flags, found | 2);
-        flow_store(layers, (flow_u32){0} + (14 | 54 << 16));
+        flow_store(layers, tagged + (14 | 54 << 16));
         if (k)
             flow_store(hash, flow_hash6(memory, offset, protocol, k, factor));
     } else if (is4 | is6) {
@@ -260,7 +271,7 @@ static inline __attribute__((always_inline)) uint32_t flow_block(
         flow_store(rest, protocol | (6 << 8 ^ (four & 2 << 8)));
         flow_store(wide, ~four);
         found |= 2 ^ (four & 3);
-        column[0] = (14 | 54 << 16) - (four & 20 << 16);
+        column[0] = tagged + (14 | 54 << 16) - (four & 20 << 16);
         if (k) {
             column[1] = flow_hash4(memory, offset, protocol, k, factor);
             column[2] = flow_hash6(memory, offset, protocol, k, factor);

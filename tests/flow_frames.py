@@ -45,10 +45,16 @@ def common(chance: random.Random) -> bytes:
     return chance.randbytes(12) + b"\x86\xdd" + _ip6(chance, protocol, payload)
 
 
+def tagged(chance: random.Random) -> bytes:
+    """The same behind one VLAN tag."""
+    made = common(chance)
+    return made[:12] + chance.choice((b"\x81\x00", b"\x88\xa8", b"\x91\x00")) + chance.randbytes(2) + made[12:]
+
+
 def frames(chance: random.Random) -> Iterator[bytes]:
     """Yield frames without end: runs of one kind, as a link sees them, and mixtures."""
     while True:
-        make = chance.choice((frame, frame, common))
+        make = chance.choice((frame, frame, common, tagged))
         for _ in range(chance.choice((1, 4, 9, 40))):
             yield make(chance)
 
