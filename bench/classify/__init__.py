@@ -1,0 +1,1 @@
+"""What the classify case needs: rule files, traces, generated sets, the checker, the peer and the clocks."""
