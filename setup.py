@@ -27,6 +27,7 @@ SINGLE = (
     "_entries_c",
     "_framing_c",
     "_hasher_c",
+    "_meter_c",
     "_rows_c",
     "_ruleset_c",
     "_tables_c",

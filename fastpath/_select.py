@@ -24,6 +24,7 @@ LATER: Final = (
     "fastpath._batch_c",
     "fastpath._capture_c",
     "fastpath._hasher_c",
+    "fastpath._meter_c",
     "fastpath._ruleset_c",
     "fastpath._tunnels_c",
     "fastpath._vtep_c",

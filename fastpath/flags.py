@@ -40,3 +40,7 @@ class Flags(IntFlag):
     """The layer 4 checksum field holds only the pseudo header's sum; the rest is still to be done."""
     VALID_CHECKSUM = 1 << 25
     """The layer 4 checksum is known to be right: a device or `fastpath.checksum.verify` looked. Set by the caller."""
+    YELLOW = 1 << 28
+    """A meter found the packet above its committed rate (RFC 2697, RFC 2698)."""
+    RED = 1 << 29
+    """A meter found it above the excess burst or the peak rate; with neither bit, a packet is green."""

@@ -39,6 +39,7 @@ class Reason(IntEnum):
     DESTINATION = 27
     TCP_HEADER_LENGTH = 28
     LAYER4_CHECKSUM = 29
+    METERED = 30
 
 
 MEANING: Final[dict[Reason, str]] = {
@@ -72,4 +73,5 @@ MEANING: Final[dict[Reason, str]] = {
     Reason.DESTINATION: "the outer destination is not an address of this VTEP",
     Reason.TCP_HEADER_LENGTH: "the TCP header length is below 20 bytes or runs past the datagram",
     Reason.LAYER4_CHECKSUM: "the TCP, UDP, ICMP or ICMPv6 checksum is wrong",
+    Reason.METERED: "more than its meter's rate and burst (fastpath.meter)",
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastpath._flow_py import MAX_EXTENSIONS, MAX_TAGS
 from fastpath.flags import Flags
+from fastpath.reasons import Reason
 
 PAGE = (Path(__file__).parents[3] / "docs" / "fastpath.md").read_text()
 
@@ -24,4 +25,4 @@ def test_bounds_and_flags_of_the_page() -> None:
     assert f"up to {MAX_EXTENSIONS} headers" in PAGE
     assert f"more than {MAX_EXTENSIONS} extension headers" in PAGE
     for name in re.findall(r"`([A-Z_0-9]{4,})`", PAGE):
-        assert name in Flags.__members__ or name.startswith("NODEPLANE_"), name
+        assert name in {**Flags.__members__, **Reason.__members__} or name.startswith("NODEPLANE_"), name
