@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataplane import __version__, documents
 from dataplane.errors import DocumentError, StoreError
 from dataplane.explain import Explainer
-from dataplane.explanation import MetadataExplanation, MetadataQuestion
+from dataplane.explain_packet import explain_packet
+from dataplane.explanation import MetadataExplanation, MetadataQuestion, PacketExplanation, PacketQuestion
 from dataplane.heartbeat import Heartbeat
 from dataplane.lease_book import LeaseBook
 from dataplane.leases import LeaseRow
@@ -85,6 +86,10 @@ class NodeBackend:
     async def explain_metadata(self, question: MetadataQuestion) -> MetadataExplanation:
         """What becomes of a metadata request, by the parts that answer guests."""
         return await self._explainer.metadata(question)
+
+    def explain_packet(self, question: PacketQuestion) -> PacketExplanation:
+        """What becomes of a packet, by the tables that a packet engine would get; raises ValueError."""
+        return explain_packet(self._store.desired, question)
 
     async def wait_applied(self, position: int, timeout: float) -> bool:  # noqa: ASYNC109 - part of the protocol
         """Wait until every network was brought to `position` (or failed); False after `timeout` seconds."""

@@ -204,6 +204,46 @@ def explain_metadata(
         sys.exit(REFUSED)
 
 
+@explain.command("packet")
+@click.argument("packet", nargs=-1, required=True)
+@click.option("--network", required=True, metavar="ID", help="The network; the id may be shortened while it is unique.")
+@click.option("--port", required=True, metavar="ID", help="The port; the id may be shortened while it is unique.")
+@click.option("--direction", type=click.Choice(["ingress", "egress"]),
+              help="To the guest or from it; left out, as the addresses tell.")  # fmt: skip
+@click.option("--mac", metavar="MAC", help="Source MAC of what the guest sends; the port's if left out.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print it.")
+@click.pass_obj
+def explain_packet(
+    client: ControlClient,
+    packet: tuple[str, ...],
+    network: str,
+    port: str,
+    direction: str | None,
+    mac: str | None,
+    output: str,
+) -> None:
+    """Say what port security, firewall policies and security groups make of a packet, and which rule decides.
+
+    PACKET begins a connection: 'tcp 10.0.0.5:1234 > 10.0.0.9:80', 'udp [2001:db8::5]:1234 > [2001:db8::9]:53',
+    'icmp 10.0.0.5 > 10.0.0.9 8/0' (type and code), 'gre 10.0.0.5 > 10.0.0.9'. Exit status 0 if it is allowed, 1 if not.
+    """
+    import msgspec
+
+    from dataplane.cli_explain import lines
+    from dataplane.explanation import PacketExplanation
+
+    raw = client.get(
+        "v1", "explain", "packet", network=network, port=port, packet=" ".join(packet), direction=direction, mac=mac
+    )
+    found = msgspec.json.decode(raw, type=PacketExplanation)
+    if output == "json":
+        click.echo(msgspec.json.format(raw, indent=2))
+    else:
+        click.echo("\n".join(lines(found)))
+    if found.verdict != "allow":
+        sys.exit(REFUSED)
+
+
 @main.group()
 def config() -> None:
     """Make configuration files."""

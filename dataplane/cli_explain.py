@@ -1,11 +1,11 @@
-"""`nodeplane explain metadata`: why a request is answered as it is, a line per decision."""
+"""`nodeplane explain`: why a request or a packet fares as it does, a line per decision."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from dataplane.cli_output import printable
-from dataplane.explanation import MetadataExplanation
+from dataplane.explanation import MetadataExplanation, PacketExplanation
 
 _BY = {
     "mac": "MAC and address must be of one port",
@@ -14,9 +14,9 @@ _BY = {
 _DECIDED = {"identity": "nobody is known", "policy": "the policy", "backend": "the backend"}
 
 
-def lines(found: MetadataExplanation) -> Iterator[str]:
+def lines(found: MetadataExplanation | PacketExplanation) -> Iterator[str]:
     """The explanation for people."""
-    for heading, text in _rows(found):
+    for heading, text in _rows(found) if isinstance(found, MetadataExplanation) else _packet(found):
         yield f"{heading:<9} {printable(text)}"
 
 
@@ -49,3 +49,37 @@ def _rows(found: MetadataExplanation) -> Iterator[tuple[str, str]]:
     yield "answer", text
     if found.verdict == "known":
         yield "", f"from {_DECIDED[found.decided_by]}, after {found.seconds * 1e3:.1f} ms"
+
+
+_DIRECTIONS = {"ingress": "to the guest", "egress": "from the guest"}
+_SOURCES = {
+    "fixed_ips": "an address of the port",
+    "allowed_address_pairs": "in an allowed address pair of the port",
+    "link_local": "the link-local address of the port's MAC",
+    "dhcp_client": "none yet, as a DHCP client has",
+    "duplicate_address_detection": "none yet, as in duplicate address detection",
+}
+
+
+def _packet(found: PacketExplanation) -> Iterator[tuple[str, str]]:
+    yield "packet", found.packet
+    yield "port", f"{found.port} in network {found.network}, {found.direction} ({_DIRECTIONS[found.direction]})"
+    if found.mac is not None:
+        yield "source", " ".join(filter(None, (f"MAC {found.mac};", _SOURCES.get(found.source, ""))))
+    yield "groups", " ".join(found.groups) or "none"
+    if found.firewall_policy:
+        yield "firewall", found.firewall_policy
+    for key in found.missing:
+        yield "", f"{key} does not exist"
+    yield "verdict", found.verdict + (", tracked: answers pass" if found.stateful else "")
+    yield "why", f"{found.reason}: {found.meaning}"
+    if found.group:
+        name = f" ({found.group_name})" if found.group_name and found.group_name != found.group else ""
+        yield "rule", f"{found.rule} of security group {found.group}{name}"
+    elif found.rule:
+        yield "rule", f"{found.rule} of firewall policy {found.firewall_policy}"
+    if found.remote_group:
+        yield "", f"the other end is port {found.member} of security group {found.remote_group}"
+    if found.address_group:
+        yield "", f"the other end is in address group {found.address_group}"
+    yield "state", "not tracked here: this release carries no packets, and so knows no connections"

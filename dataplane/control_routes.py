@@ -15,11 +15,18 @@ from aiohttp import web
 from dataplane import openapi, strict
 from dataplane.control_peer import Gate, Peer, credentials
 from dataplane.errors import DocumentError, Mistake, StoreError
-from dataplane.explanation import METHODS, PATH, MetadataExplanation, MetadataQuestion
+from dataplane.explanation import (
+    METHODS,
+    PATH,
+    MetadataExplanation,
+    MetadataQuestion,
+    PacketExplanation,
+    PacketQuestion,
+)
 from dataplane.leases import LeaseRow
 from dataplane.metrics import Metrics
 from dataplane.metrics_text import render
-from dataplane.model import KINDS, SINGULAR, Ip, Kind, Mac, NetworkId, Object, Port
+from dataplane.model import KINDS, SINGULAR, Ip, Kind, Mac, NetworkId, Object, Port, PortId
 from dataplane.status import DeleteRequest, NetworkStatus, Outcome, Problem, Status, Waited, faults
 from metadata.identity import peer_address
 
@@ -57,6 +64,9 @@ class Backend(Protocol):
     async def explain_metadata(self, question: MetadataQuestion) -> MetadataExplanation:
         """What becomes of a metadata request."""
 
+    def explain_packet(self, question: PacketQuestion) -> PacketExplanation:
+        """What becomes of a packet; raises ValueError for one that cannot be read."""
+
     async def wait_applied(self, position: int, timeout: float) -> bool:  # noqa: ASYNC109 - part of the protocol
         """Wait until every network was brought to `position` (or failed); False after `timeout` seconds."""
 
@@ -88,6 +98,7 @@ class Routes:
             "status": self._status,
             "wait": self._wait,
             "explain_metadata": self._explain_metadata,
+            "explain_packet": self._explain_packet,
             "openapi": self._describe,
             "metrics": self._metrics_text,
             "livez": self._livez,
@@ -182,18 +193,7 @@ class Routes:
         return handler
 
     def _find(self, kind: Kind, wanted: str) -> Object:
-        """The object of an id, or of the beginning of one."""
-        objects = self._backend.objects(kind)
-        if (found := objects.get(wanted)) is not None:
-            return found
-        near = [id_ for id_ in objects if id_.startswith(wanted)]
-        if not near:
-            one = SINGULAR[kind].replace("_", " ")
-            raise RequestError(404, f"there is no {one} {wanted}", f"nodeplane get {kind} lists them")
-        if len(near) > 1:
-            many = kind.replace("_", " ")
-            raise RequestError(409, f"{len(near)} {many} begin with {wanted}", f"for example {near[0]} and {near[1]}")
-        return objects[near[0]]
+        return _found(kind, self._backend.objects(kind), wanted)
 
     async def _leases(self, request: web.Request) -> web.Response:
         network = request.query.get("network_id")
@@ -233,6 +233,28 @@ class Routes:
         )
         return _json(await self._backend.explain_metadata(question))
 
+    async def _explain_packet(self, request: web.Request) -> web.Response:
+        query = request.query
+        for name in ("network", "port", "packet"):
+            if not query.get(name):
+                raise RequestError(400, f"{name} is missing")
+        direction, mac = query.get("direction") or None, query.get("mac")
+        if direction is not None and direction not in ("ingress", "egress"):
+            raise RequestError(400, "direction is neither ingress nor egress")
+        network = self._find("networks", query["network"]).id
+        ports = self._backend.objects("ports")
+        of_network = {id_: port for id_, port in ports.items() if isinstance(port, Port) and port.network_id == network}
+        question = PacketQuestion(
+            port=PortId(_found("ports", of_network, query["port"]).id),
+            packet=query["packet"],
+            direction="ingress" if direction == "ingress" else "egress" if direction else None,
+            mac=_mac(mac) if mac else None,
+        )
+        try:
+            return _json(self._backend.explain_packet(question))
+        except ValueError as error:
+            raise RequestError(400, str(error)) from None
+
     async def _metrics_text(self, request: web.Request) -> web.Response:
         snapshot = self._metrics.snapshot()
         text, content_type = await asyncio.to_thread(render, snapshot, request.headers.get("Accept", ""))
@@ -244,6 +266,20 @@ class Routes:
     async def _readyz(self, request: web.Request) -> web.Response:
         ready = self._backend.status().ready
         return web.Response(text="ready\n" if ready else "not ready\n", status=200 if ready else 503)
+
+
+def _found(kind: Kind, objects: Mapping[str, Object], wanted: str) -> Object:
+    """The object of an id, or of the beginning of one."""
+    if (found := objects.get(wanted)) is not None:
+        return found
+    near = [id_ for id_ in objects if id_.startswith(wanted)]
+    if not near:
+        one = SINGULAR[kind].replace("_", " ")
+        raise RequestError(404, f"there is no {one} {wanted}", f"nodeplane get {kind} lists them")
+    if len(near) > 1:
+        many = kind.replace("_", " ")
+        raise RequestError(409, f"{len(near)} {many} begin with {wanted}", f"for example {near[0]} and {near[1]}")
+    return objects[near[0]]
 
 
 def _admit(gate: Gate, request: web.Request) -> Peer:

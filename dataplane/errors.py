@@ -87,3 +87,7 @@ class ForeignObjectError(NodeplaneError):
         self.kind = kind
         self.name = name
         super().__init__(f"{kind} {name} exists and does not belong to nodeplane")
+
+
+class PolicyFullError(NodeplaneError):
+    """There are more policies, classes of addresses or source MACs on this node than rules can number."""

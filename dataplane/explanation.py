@@ -1,4 +1,4 @@
-"""What `nodeplane explain metadata` asks and is told: why a request is answered as it is. No secret is in it."""
+"""What `nodeplane explain` asks and is told: why a request or a packet fares as it does. No secret is in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from dataplane.model import Ip, Mac, NetworkId
+from dataplane.model import Ip, Mac, NetworkId, PortId
 from dataplane.status import Reply
 
 METHODS = ("GET", "HEAD")
@@ -76,3 +76,52 @@ class MetadataExplanation(Reply, frozen=True, kw_only=True):
     """Bytes of the answer's body."""
     seconds: float = 0.0
     """How long the answer took."""
+
+
+class PacketQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """A packet that a port sends or gets."""
+
+    port: PortId
+    packet: str
+    """See `five_tuple.parse`."""
+    direction: Literal["ingress", "egress"] | None = None
+    """To the guest or from it; None: as the addresses tell."""
+    mac: Mac | None = None
+    """Source MAC of what the guest sends; None: the port's."""
+
+
+class PacketExplanation(Reply, frozen=True, kw_only=True):
+    """What becomes of the packet when it begins a connection, and why."""
+
+    network: NetworkId
+    port: str
+    direction: Literal["ingress", "egress"]
+    packet: str
+    mac: Mac | None
+    verdict: Literal["allow", "drop", "reject"]
+    stateful: bool
+    """Of an allowed packet: whether the connection would be tracked, so that its answers pass without a rule."""
+    reason: str
+    meaning: str
+    """The same as a sentence."""
+    rule: str = ""
+    """Id of the rule that decided, of the group or of the firewall policy."""
+    group: str = ""
+    """Id of the security group with the rule."""
+    group_name: str = ""
+    remote_group: str = ""
+    """The security group that the rule names and the other end is in."""
+    member: str = ""
+    """Id of a port of that group with the other end's address."""
+    address_group: str = ""
+    """The address group that the rule names and the other end is in."""
+    source: str = ""
+    """Of what the guest sends: what lets it use its source address."""
+    firewall_policy: str = ""
+    """Id of the port's firewall policy in this direction."""
+    groups: tuple[str, ...] = ()
+    """Ids of the port's security groups."""
+    missing: tuple[str, ...] = ()
+    """Groups and policies that the port names and that do not exist."""
+    connection: Literal["not_tracked_here"] = "not_tracked_here"
+    """State of the connection: this release carries no packets, so it knows of none."""

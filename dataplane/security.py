@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Literal
 
 from dataplane.fields import Prefix, parse_ip, parse_prefix
@@ -70,16 +71,19 @@ def rules_of(group: SecurityGroup) -> tuple[SecurityGroupRule, ...]:
 def prefixes_of(port: Port) -> Iterator[Prefix]:
     """The addresses by which a port counts as a member of its groups: its own, and its allowed address pairs."""
     for fixed in port.fixed_ips:
-        yield parse_prefix(as_prefix(fixed.ip_address))
+        yield prefix_of(fixed.ip_address)
     for pair in port.allowed_address_pairs:
-        yield parse_prefix(as_prefix(pair.ip_address))
+        yield prefix_of(pair.ip_address)
 
 
-def as_prefix(text: str) -> str:
-    """An address or prefix as a prefix."""
+def prefix_of(text: str) -> Prefix:
+    """An address or prefix in canonical text as a prefix."""
     if "/" in text:
-        return text
-    return f"{text}/{parse_ip(text).max_prefixlen}"
+        return parse_prefix(text)
+    if ":" in text:
+        return IPv6Network((int(parse_ip(text)), 128))
+    first, second, third, fourth = text.split(".")  # groups may have very many members: a third of ipaddress' time
+    return IPv4Network((int(first) << 24 | int(second) << 16 | int(third) << 8 | int(fourth), 32))
 
 
 def link_local_of(mac: Mac) -> str:

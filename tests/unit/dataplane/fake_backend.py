@@ -17,7 +17,8 @@ from dataplane.config import Config, ControlConfig
 from dataplane.control import Backend, ControlServer
 from dataplane.desired import Desired
 from dataplane.explain import Explainer, Gate
-from dataplane.explanation import MetadataExplanation, MetadataQuestion
+from dataplane.explain_packet import explain_packet
+from dataplane.explanation import MetadataExplanation, MetadataQuestion, PacketExplanation, PacketQuestion
 from dataplane.leases import LeaseRow
 from dataplane.metadata_view import Defaults
 from dataplane.metrics import Metrics
@@ -119,6 +120,10 @@ class FakeBackend:
         self._check()
         callers = Callers(self.desired, Defaults(domain="novalocal"))
         return await Explainer(self.desired, callers, self).metadata(question)
+
+    def explain_packet(self, question: PacketQuestion) -> PacketExplanation:
+        self._check()
+        return explain_packet(self.desired, question)
 
     async def wait_applied(self, position: int, timeout: float) -> bool:  # noqa: ASYNC109
         await asyncio.sleep(0)

@@ -1,0 +1,54 @@
+"""The tables of `policy` as rule sets of the packet engine, kept by what changes tell."""
+
+from __future__ import annotations
+
+from array import array
+
+from dataplane.policy import Deltas
+from dataplane.policy_tables import Action, Line
+from fastpath.classify import RuleSet, lookup_keys
+from fastpath.rules import Header, key
+
+
+class LoadedTable:
+    """A rule set, and what each of its rules says."""
+
+    def __init__(self) -> None:
+        self.rules = RuleSet()
+        self.actions = array("B")
+        """By the ids of `rules`; those of ids that are not in use mean nothing."""
+        self._ids: dict[Line, int] = {}
+
+    def update(self, add: tuple[Line, ...], remove: tuple[Line, ...]) -> None:
+        """Carry out what a change does to the table, in one transaction of the rule set."""
+        if not add and not remove:
+            return
+        gone = [self._ids.pop(line) for line in remove]
+        added = self.rules.update(add=[line.rule for line in add], remove=gone)
+        for line, number in zip(add, added, strict=True):
+            self._ids[line] = number
+            if number >= len(self.actions):
+                self.actions.extend(bytes(number + 1 - len(self.actions)))
+            self.actions[number] = line.action
+
+    def find(self, header: Header) -> Action | None:
+        """What the rule set says of one packet: for tests and people, not for traffic."""
+        out = array("i", [-1])
+        lookup_keys(self.rules, key(header), out, header.version)
+        return None if out[0] < 0 else Action(self.actions[out[0]])
+
+
+class RuleSets:
+    """One rule set for each table, by the table's name.
+
+    A change is one transaction in each rule set, and the rule sets change one after another: who looks packets up
+    meanwhile may see one table before the change and another after it.
+    """
+
+    def __init__(self) -> None:
+        self.tables: dict[str, LoadedTable] = {name: LoadedTable() for name in Deltas._fields}
+
+    def update(self, deltas: Deltas) -> None:
+        """Carry out a change. The first one must be of `Policies.refresh_all`."""
+        for name, delta in deltas._asdict().items():
+            self.tables[name].update(delta.add, delta.remove)
