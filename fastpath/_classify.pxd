@@ -75,6 +75,6 @@ cdef extern from "classify.h" nogil:
         uint32_t *ids
     ctypedef struct chunk_t:
         uint32_t count
-        uint8_t key[16384]
+        const uint8_t *key
         uint32_t word[10][256]
         uint64_t best[256]

@@ -118,32 +118,36 @@ cdef uint32_t some(const batch_t *b, uint32_t *first, int version, uint32_t *pac
     return n
 
 
-cdef void put_word(chunk_t *c, uint32_t i, uint32_t word, uint32_t value, uint32_t size) noexcept nogil:
+cdef inline void put_word(
+    chunk_t *c, uint8_t *keys, uint32_t i, uint32_t word, uint32_t value, uint32_t size
+) noexcept nogil:
     c.word[word][i] = value
-    memcpy(c.key + i * size + 4 * word, &value, 4)
+    memcpy(keys + i * size + 4 * word, &value, 4)
 
 
 cdef uint32_t run_batch(const batch_t *b, const engine_t *e, int version, int direction, int zone) noexcept nogil:
     cdef chunk_t c
+    cdef uint8_t[16384] keys
     cdef uint32_t[256] packet
     cdef uint16_t[256] more
     cdef int32_t[256] answer
     cdef uint32_t first = 0, n, i, w, word = 0, matched = 0, words = 4 if version == 4 else 16
     cdef uint32_t half = 1 if version == 4 else 4
     cdef const flow_key *k
-    memset(&c.key, 0, sizeof(c.key))
+    memset(keys, 0, sizeof(keys))
+    c.key = keys
     while first < b.count:
         n = some(b, &first, version, packet)
         for i in range(n):
             k = &b.key[packet[i]]
             for w in range(half):
                 memcpy(&word, &k.source[4 * w], 4)
-                put_word(&c, i, w, ntohl(word), 4 * words)
+                put_word(&c, keys, i, w, ntohl(word), 4 * words)
                 memcpy(&word, &k.destination[4 * w], 4)
-                put_word(&c, i, half + w, ntohl(word), 4 * words)
+                put_word(&c, keys, i, half + w, ntohl(word), 4 * words)
             word = ntohs(k.source_port) | <uint32_t> ntohs(k.destination_port) << 16
-            put_word(&c, i, 2 * half, word, 4 * words)
-            put_word(&c, i, 2 * half + 1, rest_of(k, b.flags[packet[i]], direction, zone), 4 * words)
+            put_word(&c, keys, i, 2 * half, word, 4 * words)
+            put_word(&c, keys, i, 2 * half + 1, rest_of(k, b.flags[packet[i]], direction, zone), 4 * words)
             if e.extras:
                 more[i] = more_of(b, packet[i])
         for i in range(n, (n + 15) & ~<uint32_t> 15):

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
-from fastpath._classify cimport BROAD, DELTA, EMPTY_WORD, broad_t, engine_t, wide_rule
+from fastpath._classify cimport BROAD, DELTA, EMPTY_WORD, TABLES, broad_t, engine_t, wide_rule
 from fastpath._entries cimport (
     IN_BROAD, IN_DELTA, IN_EXTRA, IN_TAIL, NONE, NOWHERE, entry_t, family_t,
 )
@@ -243,19 +243,24 @@ cdef int rows_for(family_t *f, const uint32_t *chosen, uint32_t n, engine_t *e) 
 
 
 cdef int stand_by(store_t *s, family_t *f, pool_t *p, engine_t *e) noexcept nogil:
-    # Where there are only rows and rules come in, two tables take the next ones: rows are costly to change.
-    cdef uint8_t half = 16 if f.version == 4 else 32
-    if e.tables:
-        return 0
+    # Where rules come in that only the rows could take, two coarse tables take the next ones: rows are costly to change.
+    cdef uint8_t half = 16 if f.version == 4 else 32, source, destination
+    cdef uint32_t turn, t
+    cdef bint there
     if p.leaves == NULL and pool_open(p, f.per_unit, UNITS):
         return -1
     e.leaves, e.ranks = p.leaves, p.ranks
-    if table_empty(f, &e.table[0], STANDING_BITS, half, 0, 0, &s.random):
-        return -1
-    e.tables = 1
-    if table_empty(f, &e.table[1], STANDING_BITS, 0, half, 0, &s.random):
-        return -1
-    e.tables = 2
+    for turn in range(2):
+        source, destination = 0 if turn else half, half if turn else 0
+        there = False
+        for t in range(e.tables):
+            if e.table[t].source <= source and e.table[t].destination <= destination and e.table[t].exact == 0:
+                there = True
+        if there or e.tables == TABLES:
+            continue
+        if table_empty(f, &e.table[e.tables], STANDING_BITS, source, destination, 0, &s.random):
+            return -1
+        e.tables += 1
     return 0
 
 

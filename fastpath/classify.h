@@ -101,7 +101,7 @@ typedef struct {
 /* What one chunk of keys needs; the caller sets `count`, `key` and `word`. */
 typedef struct {
     uint32_t count;
-    uint8_t key[CHUNK * 64] __attribute__((aligned(64)));       /* 16 bytes apart for IPv4, 64 for IPv6 */
+    const uint8_t *key;                 /* 16 bytes apart for IPv4, 64 for IPv6 */
     uint32_t word[WORDS6][CHUNK] __attribute__((aligned(64)));  /* the keys by word */
     rank_t best[CHUNK] __attribute__((aligned(64)));
     uint32_t item[2][CHUNK + 64];       /* packets that have a leaf to compare */
@@ -109,6 +109,7 @@ typedef struct {
     uint32_t hash[CHUNK + 16];
 } chunk_t;
 
+#define HIDDEN(x) __asm__("" : "+r"(x))     /* the compiler knows nothing of x here, and makes no jump of it */
 #define FOLDED static inline __attribute__((always_inline))     /* `version` is a constant in every copy */
 
 FOLDED uint32_t bucket_of(const table_t *t, const uint32_t *w, const int version) {
@@ -135,14 +136,17 @@ FOLDED int inside(const void *key, const void *low, const void *width, const int
     return (over[0] | over[1] | over[2] | over[3]) == 0;
 }
 
+/* Without a jump: an entry that is no block is read again, which costs less than a jump that cannot be foreseen. */
 static inline uint32_t class4(const uint16_t *table, uint32_t address) {
-    uint32_t c = table[address >> 16];
-    if (c & 0x8000) {
-        c = table[65536 + (c & 0x7FFF) * 256 + (address >> 8 & 0xFF)];
-        if (c & 0x8000)
-            c = table[65536 + (c & 0x7FFF) * 256 + (address & 0xFF)];
+    uint32_t at = address >> 16;
+    for (int shift = 8; shift >= 0; shift -= 8) {
+        const uint32_t c = table[at];
+        const uint32_t block = 65536 + (c & 0x7FFF) * 256 + (address >> shift & 0xFF);
+        uint32_t is_block = -(c >> 15);
+        HIDDEN(is_block);
+        at ^= (at ^ block) & is_block;
     }
-    return c;
+    return table[at];
 }
 
 /* The last place of a sorted, padded array that is not above `value`; the first is never above. */
@@ -179,11 +183,17 @@ static inline void classes6(const steps6 *t, const uint32_t (*w)[CHUNK], uint32_
 /* The rows of one packet's values. */
 typedef struct { const uint64_t *source, *destination, *small, *sport, *zone; } rows_of;
 
-/* Of `words` ANDed words, which are not zero, as bits; `more`: source ports or zones have rows, too. */
+#if defined(__AVX512VBMI__)
+#define VECTOR_WORDS 8
+#else
+#define VECTOR_WORDS 4
+#endif
+
+/* Of `words` ANDed words, a multiple of VECTOR_WORDS, which are not zero, as bits; `more`: source ports or zones have rows, too. */
 FOLDED uint32_t words_left(const rows_of *r, const uint64_t *alive, const uint32_t words, const int more) {
     uint32_t left = 0;
 #if defined(__AVX512VBMI__)
-    for (uint32_t w = 0; w < words; w += 8) {
+    for (uint32_t w = 0; w + 8 <= words; w += 8) {
         __m512i all = _mm512_and_si512(
             _mm512_and_si512(_mm512_loadu_si512(r->source + w), _mm512_loadu_si512(r->destination + w)),
             _mm512_and_si512(_mm512_loadu_si512(r->small + w), _mm512_loadu_si512(alive + w)));
@@ -214,13 +224,23 @@ FOLDED uint32_t words_left(const rows_of *r, const uint64_t *alive, const uint32
     return left;
 }
 
-FOLDED rank_t first_bit(const broad_t *b, const rows_of *r, const uint64_t *alive, const int more) {
+/* Trailing zeros; 64 of zero. */
+static inline uint32_t zeros_below(uint64_t word) {
+#if defined(__BMI__)
+    return (uint32_t) _tzcnt_u64(word);
+#else
+    return word ? (uint32_t) __builtin_ctzll(word) : 64;
+#endif
+}
+
+FOLDED rank_t first_bit(const broad_t *b, const rows_of *r, const uint64_t *alive, const uint32_t words, const int more) {
     uint32_t w;
-    if (b->words == 16 || b->words == 8) {
-        const uint32_t left = b->words == 16 ? words_left(r, alive, 16, more) : words_left(r, alive, 8, more);
-        w = __builtin_ctz(left | 1u << (b->words - 1));
+    if (words >= VECTOR_WORDS && words <= 16) {
+        uint32_t left = words_left(r, alive, words, more);
+        HIDDEN(left);
+        w = __builtin_ctz(left | 1u << (words - 1));
     } else {
-        for (w = 0; w < b->words - 1; w++)
+        for (w = 0; w < words - 1; w++)
             if (r->source[w] & r->destination[w] & r->small[w] & alive[w] & (more ? r->sport[w] & r->zone[w] : UINT64_MAX))
                 break;
     }
@@ -228,41 +248,24 @@ FOLDED rank_t first_bit(const broad_t *b, const rows_of *r, const uint64_t *aliv
     uint64_t word = r->source[w] & r->destination[w] & r->small[w] & alive[w];
     if (more)
         word &= r->sport[w] & r->zone[w];
-    return b->rank[word ? w * 64 + (uint32_t) __builtin_ctzll(word) : b->words * 64];
+    return b->rank[w * 64 + zeros_below(word)];
 }
 
-#if defined(__AVX512VBMI__)
-/* The classes of 16 IPv4 addresses at once. */
-static inline __m512i classes4(const uint16_t *table, __m512i address) {
-    const __m512i low16 = _mm512_set1_epi32(0xFFFF), block = _mm512_set1_epi32(0x7FFF), flag = _mm512_set1_epi32(0x8000);
-    const __m512i byte = _mm512_set1_epi32(0xFF), base = _mm512_set1_epi32(65536);
-    __m512i c = _mm512_and_si512(_mm512_i32gather_epi32(_mm512_srli_epi32(address, 16), table, 2), low16);
-    __mmask16 more = _mm512_test_epi32_mask(c, flag);
-    for (int shift = 8; more && shift >= 0; shift -= 8) {
-        __m512i at = _mm512_add_epi32(base, _mm512_slli_epi32(_mm512_and_si512(c, block), 8));
-        at = _mm512_add_epi32(at, _mm512_and_si512(_mm512_srlv_epi32(address, _mm512_set1_epi32(shift)), byte));
-        c = _mm512_mask_i32gather_epi32(c, more, at, table, 2);
-        c = _mm512_and_si512(c, low16);
-        more = _mm512_mask_test_epi32_mask(more, c, flag);
+/* The winners of up to 16 packets, given their rows. */
+FOLDED void broad_rows(const engine_t *e, chunk_t *c, uint32_t first, uint32_t n, const uint32_t *s, const uint32_t *d,
+                       const uint32_t *p, const uint32_t *ports, const uint32_t *rest, const uint64_t words,
+                       const int more) {
+    const broad_t *b = e->broad;
+    for (uint32_t i = 0; i < n; i++) {
+        rows_of r = {b->source_rows + s[i] * words, b->destination_rows + d[i] * words, b->small_rows + p[i] * words,
+                     b->ones, b->ones};
+        if (more && b->sport_rows)
+            r.sport = b->sport_rows + b->sport[ports[first + i] & 0xFFFF] * words;
+        if (more && b->zone_rows)
+            r.zone = b->zone_rows + b->zone[rest[first + i] >> 16] * words;
+        c->best[first + i] = first_bit(b, &r, e->alive, (uint32_t) words, more);
     }
-    return c;
 }
-
-static inline void small_rows_of(const broad_t *b, const uint32_t *ports_at, const uint32_t *rest_at, uint32_t *p) {
-    const __m512i low16 = _mm512_set1_epi32(0xFFFF);
-    const __m512i ports = _mm512_load_si512(ports_at);
-    __m512i dport = _mm512_i32gather_epi32(_mm512_srli_epi32(ports, 16), b->dport, 2);
-    __m512i protocol = _mm512_and_si512(_mm512_load_si512(rest_at), _mm512_set1_epi32(0x1FF));
-    protocol = _mm512_and_si512(_mm512_i32gather_epi32(protocol, b->protocol, 2), low16);
-    dport = _mm512_and_si512(dport, low16);
-    __m512i at = _mm512_add_epi32(_mm512_mullo_epi32(protocol, _mm512_set1_epi32(b->dports)), dport);
-    if (b->sports > 1) {
-        const __m512i sport = _mm512_i32gather_epi32(_mm512_and_si512(ports, low16), b->sport, 2);
-        at = _mm512_add_epi32(_mm512_mullo_epi32(at, _mm512_set1_epi32(b->sports)), _mm512_and_si512(sport, low16));
-    }
-    _mm512_store_si512(p, _mm512_i32gather_epi32(at, b->small, 4));
-}
-#endif
 
 /* The broad rules over a chunk: sets `best`. */
 FOLDED void broad_pass(const engine_t *e, chunk_t *c, const int version) {
@@ -277,37 +280,30 @@ FOLDED void broad_pass(const engine_t *e, chunk_t *c, const int version) {
             classes6(&b->source6, (const uint32_t (*)[CHUNK]) c->word, first, s);
             classes6(&b->destination6, (const uint32_t (*)[CHUNK]) c->word + 4, first, d);
         } else {
-#if defined(__AVX512VBMI__)
-            _mm512_store_si512(s, classes4(b->source, _mm512_load_si512(c->word[0] + first)));
-            _mm512_store_si512(d, classes4(b->destination, _mm512_load_si512(c->word[1] + first)));
-#else
-            for (uint32_t i = 0; i < n; i++) {
+            for (uint32_t i = 0; i < n; i++)
                 s[i] = class4(b->source, c->word[0][first + i]);
+            for (uint32_t i = 0; i < n; i++)
                 d[i] = class4(b->destination, c->word[1][first + i]);
-            }
-#endif
         }
-#if defined(__AVX512VBMI__)
-        small_rows_of(b, ports + first, rest + first, p);
-#else
         for (uint32_t i = 0; i < n; i++) {
             const uint32_t at = b->protocol[rest[first + i] & 0x1FF] * b->dports + b->dport[ports[first + i] >> 16];
-            p[i] = b->small[b->sports > 1 ? at * b->sports + b->sport[ports[first + i] & 0xFFFF] : at];
+            /* `sports` is 1 where source ports are apart: their class is then not asked for. */
+            p[i] = b->small[at * b->sports + (b->sports > 1 ? b->sport[ports[first + i] & 0xFFFF] : 0)];
         }
-#endif
-        for (uint32_t i = 0; i < n; i++) {
-            rows_of r = {b->source_rows + s[i] * words, b->destination_rows + d[i] * words,
-                         b->small_rows + p[i] * words, b->ones, b->ones};
-            if (!b->sport_rows && !b->zone_rows) {
-                c->best[first + i] = first_bit(b, &r, e->alive, 0);
-                continue;
-            }
-            if (b->sport_rows)
-                r.sport = b->sport_rows + b->sport[ports[first + i] & 0xFFFF] * words;
-            if (b->zone_rows)
-                r.zone = b->zone_rows + b->zone[rest[first + i] >> 16] * words;
-            c->best[first + i] = first_bit(b, &r, e->alive, 1);
-        }
+        const int more = b->sport_rows || b->zone_rows;
+        /* One copy for each width: the loops over a row's words have no end to find. */
+        if (words == 16 && !more)
+            broad_rows(e, c, first, n, s, d, p, ports, rest, 16, 0);
+        else if (words == 8 && !more)
+            broad_rows(e, c, first, n, s, d, p, ports, rest, 8, 0);
+        else if (words == 16)
+            broad_rows(e, c, first, n, s, d, p, ports, rest, 16, 1);
+        else if (words == 8)
+            broad_rows(e, c, first, n, s, d, p, ports, rest, 8, 1);
+        else if (words == 1 && !more)
+            broad_rows(e, c, first, n, s, d, p, ports, rest, 1, 0);
+        else
+            broad_rows(e, c, first, n, s, d, p, ports, rest, words, more);
     }
 }
 
@@ -334,7 +330,7 @@ FOLDED uint32_t leaf_pass(const engine_t *e, chunk_t *c, uint32_t side, uint32_t
         uint32_t hit, slot = 0;
         if (version == 4) {
 #if defined(__AVX512VBMI__)
-            const __m512i key = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *) c->key + packet));
+            const __m512i key = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *) c->key + packet));
             const __m512i over = _mm512_subs_epu16(_mm512_sub_epi16(key, _mm512_load_si512(at)),
                                                    _mm512_load_si512(at + 64));
             const uint32_t zero = _mm512_testn_epi64_mask(over, over);
@@ -348,7 +344,7 @@ FOLDED uint32_t leaf_pass(const engine_t *e, chunk_t *c, uint32_t side, uint32_t
 #endif
         } else {
 #if defined(__AVX512VBMI__)
-            const __m512i over = _mm512_sub_epi16(_mm512_load_si512(c->key + packet * 64), _mm512_load_si512(at));
+            const __m512i over = _mm512_sub_epi16(_mm512_loadu_si512(c->key + packet * 64), _mm512_load_si512(at));
             hit = _mm512_cmpgt_epu16_mask(over, _mm512_load_si512(at + 64)) == 0;
 #else
             hit = (uint32_t) inside(c->key + packet * 64, at, at + 64, 6);
@@ -449,14 +445,14 @@ FOLDED void classify_chunk(const engine_t *e, chunk_t *c, const uint16_t *more, 
     extra_pass(e, c, more, version);
 }
 
-/* At most CHUNK keys, as bytes, to a chunk. */
+/* At most CHUNK keys to a chunk; they stay where they are. */
 FOLDED void take_keys(chunk_t *c, const void *keys, uint32_t n, const int version) {
     const uint32_t words = version == 4 ? WORDS4 : WORDS6, size = version == 4 ? 16 : 64;
     c->count = n;
-    memcpy(c->key, keys, n * size);
+    c->key = keys;
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t w = 0; w < words; w++)
-            c->word[w][i] = ((const uint32_t *) (const void *) (c->key + i * size))[w];
+            memcpy(&c->word[w][i], c->key + i * size + w * 4, 4);
     /* The lanes that fill the last vector must be sound, not right. */
     for (uint32_t i = n; i < ((n + 15) & ~15u); i++)
         for (uint32_t w = 0; w < words; w++)
