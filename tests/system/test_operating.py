@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from dataplane import cli_input
 from scripts import lab
 
 
@@ -123,6 +124,21 @@ def test_get_prints_tables_json_and_yaml(daemon: lab.Daemon) -> None:
     assert "blue-net" in daemon.cli("get", "networks").stdout
     assert daemon.get("ports")[0]["mac_address"] == "02:00:00:00:00:05"
     assert "hostname: blue-vm" in daemon.cli("get", "instances", "-o", "yaml").stdout
+
+
+def test_security_groups_are_kept_and_explained(daemon: lab.Daemon) -> None:
+    example = cli_input.read(str(Path(__file__).parents[2] / "examples" / "security-groups.yaml"))
+    daemon.apply(example)
+    assert "web-https" in daemon.cli("get", "security_groups", "web", "-o", "yaml").stdout
+    where = ("explain", "packet", "--network", "shop", "--port", "shop-db")
+    told = daemon.cli(*where, "tcp 10.0.0.10 > 10.0.0.20:5432").stdout
+    assert "rule      db-from-web of security group db" in told
+    done = daemon.cli(*where, "tcp 10.0.0.30 > 10.0.0.20:5432", check=False)
+    assert (done.returncode, "default_deny" in done.stdout) == (1, True)
+    daemon.cli("delete", "security_group", "web")
+    done = daemon.cli(*where[:-1], "shop-web", "tcp 203.0.113.9 > 10.0.0.10:443", check=False)
+    assert "default_deny" in done.stdout
+    assert "web does not exist" in done.stdout
 
 
 def test_delete(daemon: lab.Daemon) -> None:
