@@ -27,10 +27,11 @@ typedef uint64_t decap_line __attribute__((vector_size(64)));
 static inline flow_u32 decap_big16(flow_u32 v) { return (v << 8 & 0xFF00) | (v >> 8 & 0xFF); }
 static inline flow_u32 decap_halves(flow_u32 v) { return (v & 0xFFFF) + (v >> 16); }
 
-/* The columns point at the block's first packet. Returns 1, or 0 and has done nothing. */
-static inline __attribute__((always_inline)) int decap_block(
-    const uint8_t *memory, uint32_t *offset, uint32_t *length, const uint32_t *verdict, uint32_t *vni,
-    uint32_t *tunnel, uint32_t *flags, uint32_t *layers, uint32_t keep, const struct decap_pattern *k)
+/* Whether all frames of a block look like the pattern and are right; `inner` gets the lengths of what is inside. The
+ * columns point at the block's first packet. */
+static inline __attribute__((always_inline)) int decap_check(
+    const uint8_t *memory, const uint32_t *offset, const uint32_t *length, const uint32_t *verdict,
+    const struct decap_pattern *k, flow_u32 *inner)
 {
     flow_u32 ip[4], udp[4], mac[4], wrong, size, sum;
     decap_line want, mask, found, differs = {0};
@@ -49,21 +50,27 @@ static inline __attribute__((always_inline)) int decap_block(
     wrong |= decap_big16(ip[0] >> 16) ^ (size + 20);
     wrong |= ((flow_load(length) - size - 34) | (size - 30)) >> 31;
     wrong |= (flow_u32)((mac[2] | mac[3] << 16) == 0);
-    if (FLOW_ZEROS(wrong) != FLOW_ALL
-        || (differs[0] | differs[1] | differs[2] | differs[3] | differs[4] | differs[5] | differs[6] | differs[7]))
+    *inner = size - 16;
+    return FLOW_ZEROS(wrong) == FLOW_ALL
+        && !(differs[0] | differs[1] | differs[2] | differs[3] | differs[4] | differs[5] | differs[6] | differs[7]);
+}
+
+/* Take the headers off a block; VNI, network and flags are the pattern's. Returns 1, or 0 and has done nothing. */
+static inline __attribute__((always_inline)) int decap_block(
+    const uint8_t *memory, uint32_t *offset, uint32_t *length, const uint32_t *verdict, uint32_t *vni,
+    uint32_t *tunnel, uint32_t *flags, uint32_t *layers, uint32_t keep, const struct decap_pattern *k)
+{
+    flow_u32 inner;
+    if (!decap_check(memory, offset, length, verdict, k, &inner))
         return 0;
     flow_store(vni, (flow_u32){0} + k->vni);
     flow_store(tunnel, (flow_u32){0} + k->network);
     flow_store(flags, (flow_load(flags) & keep) | k->flags);
     flow_store(layers, (flow_u32){0});
     flow_store(offset, flow_load(offset) + DECAP_USUAL);
-    flow_store(length, size - 16);
+    flow_store(length, inner);
     return 1;
 }
-
-#else
-
-#define decap_block(...) 0
 
 #endif
 
@@ -89,6 +96,22 @@ static __attribute__((noinline, unused)) uint32_t decap_blocks(
     }
 #endif
     return start;
+}
+
+/* The checks alone, of one block; see `decap_check`. */
+static __attribute__((noinline, unused)) int decap_checked(
+    const uint8_t *memory, const uint32_t *offset, const uint32_t *length, const uint32_t *verdict,
+    const struct decap_pattern *k, uint32_t *inner)
+{
+#if FLOW_LANES > 1
+    flow_u32 lengths;
+    if (!decap_check(memory, offset, length, verdict, k, &lengths))
+        return 0;
+    flow_store(inner, lengths);
+    return 1;
+#else
+    return 0;
+#endif
 }
 
 #endif

@@ -49,6 +49,7 @@ FIELDS: list[dict[str, Any]] = [
     TUNNEL | {"ttl": "inherit", "dscp": "inherit", "df": "inherit", "checksum": "full", "mtu": 1400},
     TUNNEL6 | {"ttl": "inherit", "dscp": "inherit", "vlan": 3, "checksum": "local", "ecn": "compatible"},
     TUNNEL | {"checksum": "local", "df": False, "gbp": 5, "vlan": 2},
+    TUNNEL6 | {"dscp": 7, "mtu": 1400},
 ]
 COLUMNS = ("offset", "length", "tunnel", "vni", "hash", "flags", "layers", "verdict")
 BATCH = 64
@@ -71,8 +72,11 @@ def agree(frames: list[bytes], seed: int) -> None:
     """Both ways through every level, with and without wild columns."""
     chance = random.Random(seed)
     flags = [chance.choice((0, 1 << 24, 1 << 25, chance.getrandbits(32))) for _ in frames]
-    numbers = [chance.choice((0, 1, 2, 3, 3, 4, 1 << 31)) for _ in frames]
-    places = [chance.choice((128, 128, 74, 70, 50, 49, 0)) for _ in frames]
+    # Runs of equal ones, where blocks of packets are taken together, and mixtures.
+    mixed = chance.random()
+    number, place = chance.randrange(5), chance.choice((128, 74))
+    numbers = [chance.choice((0, 1, 2, 3, 4, 5, 1 << 31)) if chance.random() < mixed else number for _ in frames]
+    places = [chance.choice((128, 74, 70, 50, 49, 0)) if chance.random() < mixed else place for _ in frames]
     policy = chance.choice(POLICIES)
     wanted: list[Any] = []
     for stage in LEVELS:
@@ -101,9 +105,10 @@ def agree(frames: list[bytes], seed: int) -> None:
 
 def test_vxlan() -> None:
     batch: list[bytes] = []
-    seed = 0
+    seed, chance = 0, random.Random(0)
     for mutant in mutations([*SEEDS, *INNERS]):
-        batch += [mutant[:1900], repaired(mutant)[:1900]]
+        batch += [mutant[:1900], repaired(mutant)[:1900], *batch[-chance.randrange(1, 12) :]]
+        del batch[BATCH:]
         if len(batch) == BATCH:
             agree(batch, seed)
             batch, seed = [], seed + 1

@@ -298,6 +298,28 @@ def test_a_frame_that_looks_like_the_ones_before_is_still_checked(stage: ModuleT
             assert not any(among.verdict[i] for i in range(run) if i != 20)
 
 
+def test_a_frame_among_those_of_other_networks_is_still_checked(stage: ModuleType) -> None:
+    """The same where each frame has another VNI and source than the one before."""
+    kit = Kit.of(stage)
+    vtep = kit.vtep(addresses=[NEAR])
+    for vni in range(1, 6):
+        vtep.allow(vni, 100 + vni, [f"198.51.100.{vni}", "192.0.2.1"])
+    run = [GOOD.but(vni=i % 5 + 1, source=f"198.51.100.{i % 5 + 1}").build() for i in range(24)]
+    good = run[11]
+    for at in range(64):
+        for flip in (1, 0x40):
+            odd = good[:at] + bytes([good[at] ^ flip]) + good[at + 1 :]
+            alone, among = kit.filled([odd]), kit.filled([*run[:11], odd, *run[12:]])
+            stage.decap(alone, vtep)
+            stage.decap(among, vtep)
+            for column in ("verdict", "vni", "tunnel", "flags", "length"):
+                assert getattr(among, column)[11] == getattr(alone, column)[0], (at, flip, column)
+            for i in range(24):
+                if i != 11:
+                    assert (among.verdict[i], among.vni[i], among.tunnel[i]) == (0, i % 5 + 1, 101 + i % 5)
+            assert among.frame(0) == INNER
+
+
 def test_the_checksum_covers_every_byte_and_odd_lengths(stage: ModuleType) -> None:
     for six in (False, True):
         for size in (14, 15, 63, 64, 65, 200, 1001, 1450):

@@ -319,6 +319,46 @@ def test_mixed_tunnels(stage: ModuleType) -> None:
         assert batch.frame(i) == expected.build(), i
 
 
+def test_a_frame_among_others_gets_what_it_gets_alone(stage: ModuleType) -> None:
+    """Every byte of the inner headers, changed in one frame of a run."""
+    for good in (ethernet(ip4(tcp(), 6)), INNER6):
+        for at in range(12, 58):
+            for flip in (1, 0x40, 0x80):
+                odd = good[:at] + bytes([good[at] ^ flip]) + good[at + 1 :]
+                run = [good] * 9 + [odd] + [good] * 6
+                for fields in (TUNNEL, TUNNEL6 | {"vlan": 3}):
+                    alone, among = encap(stage, [odd], **fields), encap(stage, run, **fields)
+                    assert among.frame(9) == alone.frame(0), (at, flip)
+                    for column in ("verdict", "hash", "layers"):
+                        assert getattr(among, column)[9] == getattr(alone, column)[0], (at, flip, column)
+
+
+def test_runs_are_as_single_packets(stage: ModuleType) -> None:
+    """All kinds of plain tunnels, in runs and mixed, with congestion marks, of every length of a run."""
+    kit = Kit.of(stage)
+    kinds: list[dict[str, Any]] = [TUNNEL, TUNNEL | {"ecn": "compatible", "dscp": 9}, TUNNEL | {"mtu": 200}]
+    kinds += [TUNNEL6, TUNNEL6 | {"flow_label": 7}, TUNNEL | {"vlan": 2}, TUNNEL6 | {"vlan": 2, "ecn": "compatible"}]
+    makers = (lambda i: ip4(tcp(bytes(i % 50)), 6, tos=i % 4), lambda i: ip6(udp(bytes(i % 50)), tos=i % 4))
+    for group in ((0,), (0, 1), (0, 2), (3,), (3, 4), (5,), (6,), (0, 3), (1, 2, 5)):
+        for make in makers:
+            tunnels, single = kit.tunnels(), kit.tunnels()
+            for kind in kinds:
+                tunnels.add(**kind)
+                single.add(**kind)
+            frames = [ethernet(make(i)) for i in range(29)]
+            batch = kit.filled(frames)
+            for i in range(29):
+                batch.tunnel[i] = group[i * 7 % 5 % len(group)]
+            passed = stage.encap(batch, tunnels)
+            for i, frame in enumerate(frames):
+                one = kit.filled([frame])
+                one.tunnel[0] = batch.tunnel[i]
+                passed -= stage.encap(one, single)
+                assert one.frames() == [batch.frame(i)]
+                assert (one.hash[0], one.layers[0]) == (batch.hash[i], batch.layers[i])
+            assert passed == 0
+
+
 def test_another_seed_gives_other_ports(stage: ModuleType) -> None:
     kit = Kit.of(stage)
     tunnels = kit.tunnels()
