@@ -18,6 +18,7 @@ from rich.console import Console
 
 from bench import compare, cores, html, machine, sandbox, tables
 from bench.cases import CASES, PACKETS
+from bench.classify import files, scan, sets, traces
 from bench.compile import MissingToolError, program
 from bench.context import Case, Context, Options, Progress
 from bench.machine import Machine
@@ -76,24 +77,38 @@ def _profiles(_context: click.Context, _parameter: click.Parameter, names: tuple
 @click.option("--networks", type=click.IntRange(1, 5000), help="Number of networks, where a case has many.")
 @click.option("--profile", "profiles", multiple=True, callback=_profiles, metavar="NAME",
               help="Packets of the per-packet cases, such as v6-tcp-imix-1m-zipf; repeatable.")  # fmt: skip
+@click.option("--rules", multiple=True, metavar="FILE|SET",
+              help="Of classify: a ClassBench filter file or a generated set such as acl-10k; repeatable.")  # fmt: skip
+@click.option("--trace", type=click.Path(dir_okay=False, path_type=Path),
+              help="Of classify: headers for the one file of --rules.")  # fmt: skip
+@click.option("--zipf", type=click.FloatRange(0, 5), help="Of classify: draw the trace anew by Zipf's law.")
+@click.option("--updates", type=click.IntRange(1, 10_000_000), help="Of classify: updates a second beside lookups.")
 @click.option("--repeat", type=click.IntRange(1, 100), help="Repetitions of each timed part.")
 @click.option("--seconds", type=click.FloatRange(0.001, 600), help="Length of one timed load.")
 @click.option("--peers-only", is_flag=True, help="Leave nodeplane out, to try the peers.")
 @click.option("--seed", default=1, show_default=True, help="Of generated documents and samples.")
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the result here.")
 def run(cases: tuple[Case, ...], peers: frozenset[str], networks: int | None, profiles: tuple[Profile, ...],
-        repeat: int | None, seconds: float | None, peers_only: bool, seed: int, file: Path | None) -> None:  # fmt: skip
+        repeat: int | None, seconds: float | None, peers_only: bool, seed: int, file: Path | None,
+        rules: tuple[str, ...], trace: Path | None, zipf: float | None, updates: int | None) -> None:  # fmt: skip
     """Run CASE... (or all, or packets: the per-packet ones) and show the figures.
 
     Cases with servers run inside a private namespace; the per-packet ones need neither that nor root.
     """
+    if trace is not None and len(rules) != 1:
+        raise click.UsageError("--trace needs one --rules")
+    for name in rules:
+        try:
+            sets.check(name)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--rules") from error
     errors = Console(stderr=True)
     if not sandbox.inside() and any(case.network for case in cases):
         _prepare(peers, errors)
         sandbox.enter(sys.argv[1:])
     started = datetime.now(UTC).isoformat(timespec="seconds")
     facts = machine.facts()
-    options = Options(peers, networks, repeat, seconds, seed, profiles, not peers_only)
+    options = Options(peers, networks, repeat, seconds, seed, profiles, not peers_only, rules, trace, zipf, updates)
     results: list[CaseResult] = []
     versions: dict[str, str] = {}
     try:
@@ -111,6 +126,25 @@ def run(cases: tuple[Case, ...], peers: frozenset[str], networks: int | None, pr
     tables.show_run(_output(), found)
     if any(result.error for result in results) or len(results) < len(cases):
         sys.exit(1)
+
+
+@bench.command()
+@click.argument("name", metavar="SET")
+@click.argument("rules", type=click.Path(dir_okay=False, path_type=Path), metavar="RULES")
+@click.argument("trace", type=click.Path(dir_okay=False, path_type=Path), metavar="[TRACE]", required=False)
+@click.option("--headers", type=click.IntRange(1, 10_000_000), default=traces.HEADERS, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+def generate(name: str, rules: Path, trace: Path | None, headers: int, seed: int) -> None:
+    """Write the rules of SET (acl-10k, fw-100k-v6 ...) to a file, and headers with the expected rules to another."""
+    try:
+        made = sets.load(name, seed)
+        files.write_rules(made, rules)
+        if trace is not None:
+            drawn = traces.uniform(made, seed, headers)
+            answers = scan.answers(made, drawn)
+            files.write_trace(files.Trace(drawn.name, drawn.version, drawn.keys, tuple(answers)), trace)
+    except (ValueError, OSError, MissingToolError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _with_clock(facts: Machine) -> Machine:

@@ -26,10 +26,14 @@ class MissingToolError(Exception):
     """Something that a measurement needs is not on this machine; the text says how to get it."""
 
 
-def program(name: str) -> Path:
-    """The compiled client `name`, built if its source is newer. Raises MissingToolError without a C compiler."""
+def program(name: str, *more: str, native: bool = False) -> Path:
+    """The compiled client `name`, built if its source is newer. Raises MissingToolError without a C compiler.
+
+    `more` are flags behind the source; `native`: for this machine, as `library`.
+    """
     source = SOURCES / f"{name}.c"
-    return _built(BUILT / name, [source], lambda target: _compile(source, target, *FLAGS))
+    flags = ANCHOR_FLAGS if native else FLAGS
+    return _built(BUILT / name, [source], lambda target: _compile(source, target, *flags, more=more))
 
 
 def library(name: str) -> Path:
@@ -76,8 +80,8 @@ def _built(target: Path, sources: list[Path], build: Callable[[Path], None]) -> 
     return target
 
 
-def _compile(source: Path, target: Path, *flags: str) -> None:
-    subprocess.run([compiler(), *flags, "-o", str(target), str(source)], check=True)
+def _compile(source: Path, target: Path, *flags: str, more: tuple[str, ...] = ()) -> None:
+    subprocess.run([compiler(), *flags, "-o", str(target), str(source), *more], check=True)
 
 
 def _cythonize(source: Path, target: Path) -> None:

@@ -29,6 +29,14 @@ class Options:
     """Of packets; empty leaves the choice to the case."""
     ours: bool = True
     """Whether nodeplane itself takes part."""
+    rules: tuple[str, ...] = ()
+    """Rule files or names of sets; empty leaves the choice to the case."""
+    trace: Path | None = None
+    """Headers for the one set of `rules`."""
+    zipf: float | None = None
+    """The exponent with which the trace is drawn anew."""
+    updates: int | None = None
+    """Updates a second of the limited writer."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from bench.cases import (
     batch_sizes,
     boot_storm,
     checksum,
+    classify,
     decap,
     density,
     dhcp,
@@ -27,8 +28,9 @@ CASES: dict[str, Case] = {
     for module in (
         networks_up, memory, restart, metadata, boot_storm, nova_stall, dhcp, port_change, density,
         encap, decap, five_tuple, checksum, segmentation, batch_sizes, flows,
+        classify,
     )
 }  # fmt: skip
 
-PACKETS = frozenset(case.name for case in CASES.values() if not case.network)
+PACKETS = frozenset(case.name for case in CASES.values() if not case.network and case is not classify.CASE)
 """The per-packet ones, `run packets`."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from bench.peers import debian, neutron
 
-PEERS = (*debian.PACKAGES, "neutron")
-"""What --with may name; wrk and perfdhcp are load clients, not peers."""
+PEERS = (*debian.PACKAGES, "neutron", "acl")
+"""What --with may name; wrk and perfdhcp are load clients, not peers, and acl is a library that must be installed."""
 
 
 def prepare(names: frozenset[str], say: Callable[[str], None]) -> None:

@@ -1,0 +1,220 @@
+"""Changes of a rule set, alone and beside lookups: how many, what they cost the lookups, and how long one waits."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import statistics
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from bench.classify import scan
+from bench.classify.files import NONE, Rules, Trace
+from bench.classify.lookups import Engine
+from bench.context import Context
+from bench.cores import pinned
+from bench.percentile import percentile
+from bench.results import OURS
+from fastpath.rules import PACKED
+
+SHARE: Final = 10
+"""One rule in so many is removed and added again."""
+TRANSACTIONS: Final = (1, 100, 1000)
+RATE: Final = 100_000
+"""Changes a second of the limited writer."""
+REPEATS: Final = 3
+SECONDS: Final = 0.2
+STALL_BATCH: Final = 256
+CHECKED: Final = 16
+"""One pass in so many is checked while it is timed."""
+WRITER_TARGET, KEPT_TARGET = 1e6, 0.70
+METHOD: Final = (
+    f"Updates: a thread on another core removes one rule in {SHARE} and adds it again, over and over, in transactions "
+    "of 1, 100 and 1,000 rules, or at a limited rate; every rule removed or added is one update. Beside them a thread "
+    "looks the whole trace up, a call for all of it: two threads of Python hand the interpreter's lock over at every "
+    "call, and that is not the question. Kept: the rate of the median call beside the writer over that without one.",
+    f"Stalls: what a call of {STALL_BATCH} headers takes, from Python, so the handing over is in it. Two controls: no "
+    "writer, and the same writer on another rule set, which takes the same of both cores and of the interpreter.",
+)
+
+
+class Writer:
+    """Removes and adds some of the rules of a set until it is told to stop; all are there again then."""
+
+    def __init__(
+        self, rules: Any, source: Rules, chosen: list[int], transaction: int, rate: float | None = None
+    ) -> None:
+        self.rules = rules
+        self.rate = rate
+        size, data = PACKED.size, source.records
+        self.positions = [chosen[at : at + transaction] for at in range(0, len(chosen), transaction)]
+        self.ids = [array("I", block) for block in self.positions]
+        self.records = [b"".join(data[size * i : size * (i + 1)] for i in block) for block in self.positions]
+        self.changes = 0
+        self.seconds = 0.0
+        self.error: BaseException | None = None
+        self._stop = threading.Event()
+
+    @contextmanager
+    def running(self, cores: frozenset[int]) -> Iterator[None]:
+        """Work on `cores` meanwhile. What goes wrong is raised at the end."""
+        thread = threading.Thread(target=self._run, args=(cores,))
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+        if self.error is not None:
+            raise self.error
+
+    def _run(self, cores: frozenset[int]) -> None:
+        os.sched_setaffinity(0, cores)
+        try:
+            began = time.perf_counter()
+            self._work(began)
+            self.seconds = time.perf_counter() - began
+        except BaseException as error:
+            self.error = error
+
+    def _work(self, began: float) -> None:
+        update, stop = self.rules.update, self._stop.is_set
+        while True:
+            for block, records in enumerate(self.records):
+                if stop():
+                    return
+                removed = self.ids[block]
+                update(remove=removed)
+                self.ids[block] = update(add=records)
+                self.changes += 2 * len(removed)
+                if self.rate is not None:
+                    late = began + self.changes / self.rate - time.perf_counter()
+                    if late > 0:
+                        time.sleep(late)
+
+    def positions_by_id(self) -> dict[int, int]:
+        """Which position the rules have that were removed and added."""
+        return {
+            id: position
+            for ids, block in zip(self.ids, self.positions, strict=True)
+            for id, position in zip(ids, block, strict=True)
+        }
+
+
+class Reader:
+    """Looks a trace up, again and again, and checks the answers that no change can alter."""
+
+    def __init__(self, engine: Engine, rules: Rules, trace: Trace, wanted: array[int], chosen: list[int]) -> None:
+        moving = set(chosen)
+        self.steady = array("i", (scan.ANY if rule in moving else rule for rule in wanted))
+        self.engine = engine
+        self.rules = rules
+        self.trace = trace
+        self.wanted = wanted
+
+    def rate(self, seconds: float) -> float:
+        """Lookups a second of the median call, which is for the whole trace."""
+        once, out = self.engine.calls(self.trace, len(self.trace))
+        clock = time.perf_counter_ns
+        took: list[int] = []
+        ends = clock() + int(seconds * 1e9)
+        while clock() < ends or not took:
+            began = clock()
+            once()
+            took.append(clock() - began)
+            if len(took) % CHECKED == 1:
+                scan.compare(self.engine.name, self.rules, self.trace, out, self.steady)
+        return len(self.trace) * 1e9 / statistics.median(took)
+
+    def stalls(self, seconds: float) -> tuple[float, float]:
+        """Microseconds of the 99.9th percentile and of the longest call."""
+        keys, size = memoryview(self.trace.keys), self.trace.size
+        out = array("i", bytes(4 * STALL_BATCH))
+        pieces = [keys[at : at + STALL_BATCH * size] for at in range(0, len(keys), STALL_BATCH * size)]
+        lookup_keys, rules = self.engine.level.function("classify", "lookup_keys"), self.engine.rules
+        clock, version, took = time.perf_counter_ns, self.trace.version, []
+        ends = clock() + int(seconds * 1e9)
+        while clock() < ends:
+            for piece in pieces:
+                began = clock()
+                lookup_keys(rules, piece, out, version)
+                took.append(clock() - began)
+        return percentile(took, 99.9) / 1e3, max(took) / 1e3
+
+    def check(self, positions: dict[int, int]) -> None:
+        """Every answer, once the writer is done; `positions`: of the rules whose ids have changed."""
+        once, out = self.engine.calls(self.trace, 1024)
+        once()
+        found = array("i", (positions.get(id, id) if id != NONE else id for id in out))
+        scan.compare(f"{self.engine.name} after updates", self.rules, self.trace, found, self.wanted)
+
+
+def chosen(rules: Rules, seed: int) -> list[int]:
+    """Positions of the rules that come and go."""
+    return random.Random(f"updates {seed}").sample(range(len(rules)), max(1, len(rules) // SHARE))
+
+
+def run(bench: Context, rules: Rules, trace: Trace, wanted: array[int], build: Callable[[bytes], Any],
+        engine: Engine, targets: bool) -> None:  # fmt: skip
+    """Measure one set; `build` makes rule sets, `engine` says the level."""
+    for text in METHOD:
+        bench.method(text)
+    some = chosen(rules, bench.options.seed)
+    rate = bench.options.updates or RATE
+    kinds: list[tuple[str, int, float | None]] = [
+        (f"transactions of {count:,}", count, None) for count in TRANSACTIONS if count <= len(some)
+    ]
+    kinds.append((f"{rate:,}/s", max(1, min(100, rate // 1000, len(some))), float(rate)))
+    for name, size, limit in kinds:
+        variant = f"{rules.name}, {name}"
+        target = WRITER_TARGET if targets and (size, limit) == (max(count for _, count, _ in kinds), None) else None
+        for _ in range(min(REPEATS, bench.repeats(REPEATS))):
+            mine, other = build(rules.records), build(rules.records)
+            reader = Reader(Engine(engine.level, mine), rules, trace, wanted, some)
+            writer = functools.partial(Writer, source=rules, chosen=some, transaction=size, rate=limit)
+            _round(bench, reader, writer, other, variant, target, limit is None)
+    bench.verified(
+        "Beside a writer: answers that no change can alter, and all of them after it, against the linear check."
+    )
+
+
+def _round(bench: Context, reader: Reader, writer: Callable[[Any], Writer], other: Any, variant: str,
+           target: float | None, unlimited: bool) -> None:  # fmt: skip
+    seconds = bench.seconds(SECONDS)
+    cores = bench.cores
+    with pinned(cores.server):
+        alone = reader.rate(seconds)
+        quiet = reader.stalls(seconds)
+        elsewhere = writer(other)
+        with elsewhere.running(cores.load):
+            control = reader.rate(seconds)
+            busy = reader.stalls(seconds)
+        mine = writer(reader.engine.rules)
+        with mine.running(cores.load):
+            beside = reader.rate(seconds)
+        changes = mine.changes / mine.seconds
+        reader.check(mine.positions_by_id())
+        # The ids have moved on: the next writer begins with those that the last one left.
+        last = writer(reader.engine.rules)
+        last.ids = mine.ids
+        with last.running(cores.load):
+            stalled = reader.stalls(seconds)
+        reader.check(last.positions_by_id())
+    if unlimited:
+        solo = writer(other)
+        solo.ids = elsewhere.ids
+        with solo.running(cores.load):
+            time.sleep(seconds)
+        bench.record("updates alone", solo.changes / solo.seconds, "/s", variant=variant, better="higher")
+    bench.record("updates beside lookups", changes, "/s", variant=variant, better="higher", target=target)
+    bench.record("lookups kept", beside / alone, "x", subject=OURS, variant=variant, better="higher",
+                 target=None if target is None else KEPT_TARGET)  # fmt: skip
+    bench.record("lookups kept, control", control / alone, "x", variant=variant, better="higher")
+    for name, (most, longest) in (("", stalled), (", no writer", quiet), (", writer elsewhere", busy)):
+        bench.record(f"99.9 % of calls{name}", most, "us", variant=variant, better="lower")
+        bench.record(f"longest call{name}", longest, "us", variant=variant, better="lower")

@@ -1,0 +1,144 @@
+"""The classify case: sets by name, files, what it refuses, and small runs with every answer checked."""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bench.classify import acl, lookups, scan, sets, traces, updates
+from bench.classify.files import Rules, Trace
+from bench.cli import bench
+from bench.compile import MissingToolError, compiler
+from bench.perpacket.levels import PLAIN
+from bench.results import load
+from bench.rulegen import generate
+from fastpath._ruleset_py import RuleSet
+
+
+@pytest.fixture(autouse=True)
+def _compiler() -> None:
+    try:
+        compiler()
+    except MissingToolError as error:
+        pytest.skip(str(error))
+
+
+def call(*argv: str | Path) -> Result:
+    return CliRunner().invoke(bench, [str(word) for word in argv])
+
+
+def test_sets_have_names(tmp_path: Path) -> None:
+    made = sets.load("fw-200-v6", 5)
+    assert (made.name, len(made), made.version) == ("fw-200-v6", 200, 6)
+    assert made.records == generate("fw", 200, version=6, seed=5).records
+    assert sets.load("flood-1k", 1).name == "flood-1k"
+    assert call("generate", "ipc-100", tmp_path / "rules", tmp_path / "trace", "--headers", "50").exit_code == 0
+    sets.check(str(tmp_path / "rules"))
+    assert sets.load(str(tmp_path / "rules"), 9).records == generate("ipc", 100).records
+    assert len((tmp_path / "trace").read_text().splitlines()) == 50
+
+
+@pytest.mark.parametrize("name", ["acl", "nat-1k", "acl-99", "acl-501k", "flood-1k-v6", "acl-1k-v4"])
+def test_other_names_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=name):
+        sets.check(name)
+    result = call("run", "classify", "--rules", name)
+    assert (result.exit_code, name in result.output) == (2, True)
+    assert call("generate", name, tmp_path / "rules").exit_code == 1
+
+
+def test_a_trace_needs_its_rules(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("1 1 1 1 6\n")
+    assert call("run", "classify", "--trace", tmp_path / "t").exit_code == 2
+
+
+def test_a_small_run(tmp_path: Path) -> None:
+    rules, trace, found = tmp_path / "r", tmp_path / "t", tmp_path / "found.json"
+    assert call("generate", "fw-100", rules, trace, "--headers", "300").exit_code == 0
+    result = call("run", "classify", "--rules", rules, "--trace", trace, "--updates", "5000", "--repeat", "1",
+                  "--seconds", "0.001", "--json", found)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    case = load(found).cases[0]
+    figures = {(figure.measure, figure.variant): figure for figure in case.figures}
+    for measure, variant in (
+        ("build", "r"), *(("lookups", f"r, t, batch {batch}") for batch in lookups.BATCHES),
+        ("updates alone", "r, transactions of 1"), ("updates beside lookups", "r, 5,000/s"),
+        ("lookups kept", "r, transactions of 1"), ("99.9 % of calls", "r, 5,000/s"),
+        ("longest call, no writer", "r, 5,000/s"), ("longest call, writer elsewhere", "r, transactions of 1"),
+    ):  # fmt: skip
+        assert figures[measure, variant].median >= 0
+    assert len(case.verified) == 2
+
+
+def test_what_a_trace_expects_wrongly_ends_the_case(tmp_path: Path) -> None:
+    rules, trace = tmp_path / "r", tmp_path / "t"
+    assert call("generate", "fw-100", rules, trace, "--headers", "3").exit_code == 0
+    lines = [line.split("\t") for line in trace.read_text().splitlines()]
+    lines[1][5] = "0"
+    trace.write_text("\n".join("\t".join(line) for line in lines))
+    result = call("run", "classify", "--rules", rules, "--trace", trace)
+    assert result.exit_code == 1
+    assert "t: header 2 expects no rule, r says rule" in result.output
+    rules.write_text("nothing\n")
+    result = call("run", "classify", "--rules", rules)
+    assert result.exit_code == 1
+    assert f"FileError: {rules}:1: source: " in result.output
+
+
+def small() -> tuple[Rules, Trace, array[int]]:
+    rules = generate("acl", 100)
+    trace = traces.uniform(rules, 1, 60)
+    return rules, trace, scan.answers(rules, trace)
+
+
+def test_a_writer_leaves_all_rules_under_other_ids() -> None:
+    rules, trace, wanted = small()
+    some = updates.chosen(rules, 1)
+    assert len(set(some)) == 10
+    made = RuleSet(rules.records)
+    writer = updates.Writer(made, rules, some, 4)
+    with writer.running(frozenset(os.sched_getaffinity(0))):
+        while not writer.changes and writer.error is None:
+            time.sleep(0.001)
+    assert len(made) == 100
+    assert set(writer.positions_by_id()) == set(some)
+    reader = updates.Reader(lookups.Engine(PLAIN, made), rules, trace, wanted, some)
+    reader.check(writer.positions_by_id())
+    made.remove(next(id for id in range(100) if id in set(wanted)))
+    with pytest.raises(scan.WrongAnswerError, match="plain after updates"):
+        reader.check(writer.positions_by_id())
+
+
+def test_a_reader_notices_an_answer_that_changes_beside_it() -> None:
+    rules, trace, wanted = small()
+    some = updates.chosen(rules, 1)
+    made = RuleSet(rules.records)
+    reader = updates.Reader(lookups.Engine(PLAIN, made), rules, trace, wanted, some)
+    made.update(remove=some)
+    assert reader.rate(0.001) > 0
+    made.remove(next(id for id in wanted if id not in some))
+    with pytest.raises(scan.WrongAnswerError, match="plain: "):
+        reader.rate(0.001)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_peer_gives_the_same_answers(version: int, tmp_path: Path) -> None:
+    try:
+        acl.version()
+    except MissingToolError as error:
+        pytest.skip(str(error))
+    rules = generate("fw", 100, version=6 if version == 6 else 4)
+    trace = traces.crossed(traces.uniform(rules, 1, 100), 1, 200)
+    with acl.Acl(rules, tmp_path, 0) as peer:
+        peer.load(trace)
+        for method in peer.methods:
+            scan.compare(method, rules, trace, peer.answers(method), scan.answers(rules, trace))
+            assert peer.time(method, 32, 0.001) > 0
+        with pytest.raises(acl.AclError, match="what"):
+            peer.time("none", 32, 0.001)
+    assert "scalar" in peer.methods
