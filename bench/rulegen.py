@@ -11,7 +11,8 @@ Of each kind (`KINDS`):
 - **Nesting.** Addresses are the leaves of a binary tree that is split from the top: at a node, with a probability
   that depends on the kind, everything goes to one child, else the heavier child gets the share `skew` of the leaves.
   Prefixes are leaves cut to their length, so prefixes of several lengths lie inside each other; of one leaf there are
-  at most `nesting` lengths. The number of leaves grows with the number of rules (`leaves` per rule, by side).
+  at most `nesting` lengths. The number of leaves grows with the number of rules (`leaves` per rule, by side):
+  10,000 acl rules have about 4,300 sources and 640 destinations, fw 2,400 and 1,700, ipc 1,900 and 2,900.
 - **Popularity.** Leaves are drawn by Zipf's law with the kind's exponent: few servers have many rules.
 - **Correlation.** A share of the rules has source and destination in the same part of the tree.
 - **Ports** are of ClassBench's classes: WC (any), HI (1024 to 65535), LO (0 to 1023), EM (one port), AR (another
@@ -81,7 +82,7 @@ KINDS: Final[dict[str, Kind]] = {
         source={4: ((32, 30), (24, 20), (28, 15), (27, 10), (26, 8), (21, 5), (22, 5), (30, 5), (29, 3), (16, 1)),
                 6: _V6},
         destination={4: ((32, 52), (24, 20), (29, 8), (28, 8), (30, 4), (27, 3), (16, 4), (23, 1)), 6: _V6},
-        wild=(0.01, 0.03), leaves=(0.12, 0.08), skew=0.62, single=0.35, nesting=4, popularity=0.6, correlation=0.1,
+        wild=(0.01, 0.03), leaves=(0.14, 0.016), skew=0.62, single=0.35, nesting=4, popularity=0.6, correlation=0.1,
         protocols=((TCP, 76), (UDP, 12), (ICMP, 7), (ANY, 5)),
         ports={TCP: (("WC", "EM", 70), ("WC", "AR", 9), ("WC", "WC", 16), ("WC", "HI", 5)),
                UDP: (("WC", "EM", 75), ("WC", "AR", 8), ("WC", "WC", 12), ("WC", "HI", 5))},
@@ -90,7 +91,7 @@ KINDS: Final[dict[str, Kind]] = {
     "fw": Kind(
         source={4: ((32, 44), (24, 26), (28, 11), (16, 8), (27, 4), (22, 3), (20, 2), (8, 2)), 6: _V6},
         destination={4: ((32, 54), (24, 22), (28, 11), (16, 6), (29, 4), (20, 2), (8, 1)), 6: _V6},
-        wild=(0.16, 0.18), leaves=(0.10, 0.06), skew=0.70, single=0.40, nesting=5, popularity=0.8, correlation=0.05,
+        wild=(0.16, 0.18), leaves=(0.08, 0.05), skew=0.70, single=0.40, nesting=5, popularity=0.8, correlation=0.05,
         protocols=((TCP, 56), (UDP, 29), (ICMP, 7), (GRE, 2), (ESP, 1), (ANY, 5)),
         ports={TCP: (("WC", "EM", 46), ("WC", "AR", 14), ("WC", "WC", 20), ("WC", "HI", 6), ("EM", "WC", 5),
                      ("HI", "EM", 6), ("HI", "HI", 3)),
@@ -101,7 +102,7 @@ KINDS: Final[dict[str, Kind]] = {
     "ipc": Kind(
         source={4: ((32, 38), (24, 21), (28, 11), (27, 10), (16, 7), (20, 6), (22, 4), (30, 3)), 6: _V6},
         destination={4: ((32, 43), (24, 22), (28, 11), (22, 6), (16, 6), (26, 6), (29, 4), (20, 2)), 6: _V6},
-        wild=(0.05, 0.07), leaves=(0.12, 0.10), skew=0.64, single=0.35, nesting=5, popularity=0.7, correlation=0.2,
+        wild=(0.05, 0.07), leaves=(0.04, 0.08), skew=0.64, single=0.35, nesting=5, popularity=0.7, correlation=0.2,
         protocols=((TCP, 50), (UDP, 28), (ICMP, 7), (OSPF, 1), (ANY, 14)),
         ports={TCP: (("WC", "EM", 36), ("WC", "AR", 11), ("WC", "WC", 34), ("WC", "HI", 5), ("EM", "WC", 6),
                      ("HI", "EM", 5), ("EM", "HI", 3)),

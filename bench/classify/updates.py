@@ -37,9 +37,10 @@ METHOD: Final = (
     f"Updates: a thread on another core removes one rule in {SHARE} and adds it again, over and over, in transactions "
     "of 1, 100 and 1,000 rules, or at a limited rate; every rule removed or added is one update. Beside them a thread "
     "looks the whole trace up, a call for all of it: two threads of Python hand the interpreter's lock over at every "
-    "call, and that is not the question. Kept: the rate of the median call beside the writer over that without one.",
-    f"Stalls: what a call of {STALL_BATCH} headers takes, from Python, so the handing over is in it. Two controls: no "
-    "writer, and the same writer on another rule set, which takes the same of both cores and of the interpreter.",
+    "call, and that is not the question. Kept: the rate of the median call beside the writer over that without one; "
+    "control: the same writer on another rule set, which takes the same of both cores and of the interpreter.",
+    f"Stalls: what a call of {STALL_BATCH} headers takes, from Python, so the handing over is in it. Controls: no "
+    "writer, and one on another rule set.",
 )
 
 
@@ -167,7 +168,7 @@ def run(bench: Context, rules: Rules, trace: Trace, wanted: array[int], build: C
     some = chosen(rules, bench.options.seed)
     rate = bench.options.updates or RATE
     kinds: list[tuple[str, int, float | None]] = [
-        (f"transactions of {count:,}", count, None) for count in TRANSACTIONS if count <= len(some)
+        (f"by {count:,}", count, None) for count in TRANSACTIONS if count <= len(some)
     ]
     kinds.append((f"{rate:,}/s", max(1, min(100, rate // 1000, len(some))), float(rate)))
     for name, size, limit in kinds:
@@ -215,6 +216,6 @@ def _round(bench: Context, reader: Reader, writer: Callable[[Any], Writer], othe
     bench.record("lookups kept", beside / alone, "x", subject=OURS, variant=variant, better="higher",
                  target=None if target is None else KEPT_TARGET)  # fmt: skip
     bench.record("lookups kept, control", control / alone, "x", variant=variant, better="higher")
-    for name, (most, longest) in (("", stalled), (", no writer", quiet), (", writer elsewhere", busy)):
-        bench.record(f"99.9 % of calls{name}", most, "us", variant=variant, better="lower")
+    for name, (most, longest) in (("", stalled), (", no writer", quiet), (", other set", busy)):
+        bench.record(f"p99.9 call{name}", most, "us", variant=variant, better="lower")
         bench.record(f"longest call{name}", longest, "us", variant=variant, better="lower")

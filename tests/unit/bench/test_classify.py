@@ -67,9 +67,9 @@ def test_a_small_run(tmp_path: Path) -> None:
     figures = {(figure.measure, figure.variant): figure for figure in case.figures}
     for measure, variant in (
         ("build", "r"), *(("lookups", f"r, t, batch {batch}") for batch in lookups.BATCHES),
-        ("updates alone", "r, transactions of 1"), ("updates beside lookups", "r, 5,000/s"),
-        ("lookups kept", "r, transactions of 1"), ("99.9 % of calls", "r, 5,000/s"),
-        ("longest call, no writer", "r, 5,000/s"), ("longest call, writer elsewhere", "r, transactions of 1"),
+        ("updates alone", "r, by 1"), ("updates beside lookups", "r, 5,000/s"),
+        ("lookups kept", "r, by 1"), ("p99.9 call", "r, 5,000/s"),
+        ("longest call, no writer", "r, 5,000/s"), ("longest call, other set", "r, by 1"),
     ):  # fmt: skip
         assert figures[measure, variant].median >= 0
     assert len(case.verified) == 2
