@@ -6,6 +6,8 @@ import random
 import socket
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
 import pytest
@@ -461,18 +463,22 @@ def test_a_million_packets_allocate_nothing() -> None:
         chance = random.Random(5)
         batch.fill([common(chance) for _ in range(1000)])
         flow.extract(batch)
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            tracemalloc.reset_peak()
-            for _ in range(1000):
-                flow.extract(batch)
-            after, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        # A call's own result and the loop's counter, not one object a packet.
-        assert after - before < 1024
-        assert peak - before < 1024
+        # A call's own result and the loop's counter, not one object a packet; threads of whoever runs the tests may
+        # allocate at some time, but not each time.
+        assert min(growth(partial(flow.extract, batch)) for _ in range(5)) < 1024
+
+
+def growth(stage: Callable[[], int]) -> int:
+    """Bytes that were allocated at most at a time while a stage ran 200 times."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        for _ in range(200):
+            stage()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
 
 
 def quoted(version: int, inner: bytes, kind: int) -> bytes:

@@ -114,7 +114,7 @@ def test_what_is_no_token(token: str) -> None:
         b'{"keys":[]}',
         b'{"keys":[{"number":0,"secret":"QQ==","made":1}]}',
         b"\xff",
-        KeyRing.fresh(0).export()[1:],
+        pytest.param(KeyRing.fresh(0).export()[1:], id="without its first byte"),
     ],
 )
 def test_what_is_no_ring(data: bytes) -> None:
