@@ -22,6 +22,7 @@ from setuptools.command.build_ext import build_ext
 SINGLE = (
     "_batch_c",
     "_capture_c",
+    "_conntrack_c",
     "_cpu_c",
     "_engine_c",
     "_entries_c",

@@ -37,6 +37,7 @@ ctypedef struct batch_t:
     uint32_t *flags             # what parsing found: fastpath.flags
     uint32_t *layers            # offsets from the packet's start: layer 3 | layer 4 << 16; 0 unknown
     uint32_t *verdict           # 0: goes on; else why it was dropped (fastpath.reasons)
+    uint32_t *ct                # what connection tracking said: fastpath.connections.Ct
     int32_t *rule               # the classifier's answer; -1 none
     flow_key *key
 

@@ -25,7 +25,7 @@ SLOT = 2048
 HEADROOM = 128
 
 cdef enum:
-    COLUMNS_U32 = 8
+    COLUMNS_U32 = 9
     HUGE = 1 << 21
 
 
@@ -102,6 +102,7 @@ cdef class Batch:
             at += column
         self.b.offset, self.b.length, self.b.tunnel, self.b.vni = columns[0], columns[1], columns[2], columns[3]
         self.b.hash, self.b.flags, self.b.layers, self.b.verdict = columns[4], columns[5], columns[6], columns[7]
+        self.b.ct = columns[8]
         self.b.rule = <int32_t *> at
         at += column
         self.b.key = <flow_key *> at
@@ -130,7 +131,7 @@ cdef class Batch:
             self.b.offset[i] = (i if i < self.b.capacity else self.b.capacity - 1) * self.b.slot + self.b.headroom
             self.b.length[i] = 0
             self.b.rule[i] = -1
-        memset(self.b.tunnel, 0, <size_t> self.b.padded * 4 * 6)
+        memset(self.b.tunnel, 0, <size_t> self.b.padded * 4 * 7)
         memset(self.b.key, 0, <size_t> self.b.padded * KEY_BYTES)
 
     cdef void _fresh(self, uint32_t count) noexcept:
@@ -146,6 +147,7 @@ cdef class Batch:
         memset(self.b.flags, 0, size)
         memset(self.b.layers, 0, size)
         memset(self.b.verdict, 0, size)
+        memset(self.b.ct, 0, size)
 
     cdef object _export(self, void *at, const char *format, Py_ssize_t itemsize, Py_ssize_t rows, Py_ssize_t row,
                         bint readonly):
@@ -216,6 +218,10 @@ cdef class Batch:
     @property
     def verdict(self):
         return self._export(self.b.verdict, "I", 4, self.b.padded, 0, False)
+
+    @property
+    def ct(self):
+        return self._export(self.b.ct, "I", 4, self.b.padded, 0, False)
 
     @property
     def rule(self):
@@ -326,6 +332,7 @@ cdef class Batch:
                     self.b.rule[kept] = self.b.rule[i]
                     self.b.key[kept] = self.b.key[i]
                     self.b.verdict[kept] = 0
+                    self.b.ct[kept] = self.b.ct[i]
                 kept += 1
             self.b.count = kept
         finally:

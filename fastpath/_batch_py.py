@@ -18,7 +18,7 @@ HEADROOM: Final = 128
 KEY_BYTES: Final = 40
 LANES: Final = 64
 """Columns have room for a multiple of this many packets."""
-_WRITABLE: Final = ("tunnel", "vni", "hash", "flags", "layers", "verdict")
+_WRITABLE: Final = ("tunnel", "vni", "hash", "flags", "layers", "verdict", "ct")
 
 
 class Batch:
@@ -36,6 +36,7 @@ class Batch:
     - flags (uint32): what parsing found, bits of `fastpath.flags.Flags`
     - layers (uint32): offset of layer 3, and of layer 4 times 65536, from the packet's first byte; 0 unknown
     - verdict (uint32): 0, or why the packet was dropped, a `fastpath.reasons.Reason`; stages pass dropped packets over
+    - ct (uint32): what connection tracking said, bits of `fastpath.connections.Ct`; 0 nothing
     - rule (int32): index of the rule that matched; -1 none
     - key (uint8, 40 a packet): source, destination (16 bytes each; IPv4 in the first 4), source and destination port
       (network order), protocol, IP version, zone (0)
@@ -132,6 +133,11 @@ class Batch:
     def verdict(self) -> memoryview:
         """See the class."""
         return self._column("verdict")
+
+    @property
+    def ct(self) -> memoryview:
+        """See the class."""
+        return self._column("ct")
 
     @property
     def rule(self) -> memoryview:

@@ -23,6 +23,7 @@ MODULES: Final = ("fastpath._cpu_c", "fastpath._framing_c")
 LATER: Final = (
     "fastpath._batch_c",
     "fastpath._capture_c",
+    "fastpath._conntrack_c",
     "fastpath._hasher_c",
     "fastpath._meter_c",
     "fastpath._ruleset_c",

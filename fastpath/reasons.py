@@ -40,6 +40,8 @@ class Reason(IntEnum):
     TCP_HEADER_LENGTH = 28
     LAYER4_CHECKSUM = 29
     METERED = 30
+    CONNECTIONS_FULL = 31
+    ZONE_FULL = 32
 
 
 MEANING: Final[dict[Reason, str]] = {
@@ -74,4 +76,6 @@ MEANING: Final[dict[Reason, str]] = {
     Reason.TCP_HEADER_LENGTH: "the TCP header length is below 20 bytes or runs past the datagram",
     Reason.LAYER4_CHECKSUM: "the TCP, UDP, ICMP or ICMPv6 checksum is wrong",
     Reason.METERED: "more than its meter's rate and burst (fastpath.meter)",
+    Reason.CONNECTIONS_FULL: "the connection is new and the table has no room for it",
+    Reason.ZONE_FULL: "the connection is new and its zone has as many as it may have",
 }

@@ -43,7 +43,7 @@ def test_filling_again_forgets(twin: ModuleType) -> None:
 
 def test_column_shapes(twin: ModuleType) -> None:
     batch = twin.Batch(100, slot=256, headroom=64)
-    for name in ("offset", "length", "tunnel", "vni", "hash", "flags", "layers", "verdict"):
+    for name in ("offset", "length", "tunnel", "vni", "hash", "flags", "layers", "verdict", "ct"):
         column = getattr(batch, name)
         assert (column.format, column.itemsize, len(column)) == ("I", 4, 128), name
     assert (batch.rule.format, len(batch.rule), batch.rule[127]) == ("i", 128, -1)

@@ -1,0 +1,381 @@
+# Connection tracking per packet; `_conntrack_py` says what every case gives.
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+from fastpath._batch_c cimport batch_t, flow_key
+from fastpath._conntrack_table cimport (
+    arm, disarm, find, hash_of, is_droppable, join, leave, prepare_entry, prefetch, remove, room, settle,
+)
+from fastpath._conntrack_table cimport alive, bucket_t, conntrack_match, ctz, tag_of
+from fastpath._conntrack_tcp cimport (
+    ACK, ASSURED, FROM_HIGH, INVALID_SEGMENT, REMOVE, REOPEN, REPLIED, SYN, begin, receive, segment_of, segment_t,
+)
+from fastpath._conntrack_types cimport entry_t, table_t, window_t
+from fastpath._flow cimport (
+    ICMP, IPV4, IPV6, LATER_FRAGMENT, MALFORMED, PORTS, TRUNCATED, le16toh, less16, load16, parse_embedded, word32,
+)
+
+cdef extern from "conntrack.h" nogil:
+    const uint32_t NOT_YET "CONNTRACK_NOT_YET"
+    const uint32_t RELATED_LATER "CONNTRACK_RELATED_LATER"
+
+cdef enum:
+    # `fastpath.connections.Ct`
+    CT_NONE = 0
+    CT_NEW = 1
+    CT_ESTABLISHED = 2
+    CT_RELATED = 3
+    CT_INVALID = 4
+    CT_KIND = 7
+    CT_REPLY = 8
+    CT_LOOKUP = 16
+    CT_KNOWN = 32
+
+cdef enum:
+    # Indexes of timeouts.
+    TICKS_UDP = 12
+    TICKS_UDP_STREAM = 13
+    TICKS_ICMP = 14
+    TICKS_ICMP6 = 15
+    TICKS_OTHER = 16
+    STREAM_TICKS = 30
+
+cdef enum:
+    RUN = 32            # packets whose memory is asked for together
+
+ctypedef struct packet_t:
+    flow_key key        # normal
+    uint32_t hash
+    uint32_t ct         # final, or NOT_YET, or RELATED_LATER
+    uint32_t octets
+    uint32_t candidate  # what the tags let expect
+    bint high
+    bint begins
+    segment_t segment
+
+cdef inline bint is_icmp_key(const flow_key *key) noexcept nogil:
+    return (key.version == 4 and key.protocol == 1) or (key.version == 6 and key.protocol == 58)
+
+cdef inline bint with_ports(uint32_t protocol) noexcept nogil:
+    return protocol == 6 or protocol == 17 or protocol == 132 or protocol == 136 or protocol == 33
+
+cdef inline int inverse(uint32_t version, uint32_t kind) noexcept nogil:
+    # The reply's type of a query's and the other way round; -1 of others.
+    if version == 4:
+        if kind == 8 or kind == 0:
+            return 8 - <int> kind
+        if 13 <= kind <= 18:
+            return <int> (kind + 1 if kind & 1 else kind - 1)
+        if kind == 42 or kind == 43:
+            return 85 - <int> kind
+        return -1
+    if kind == 128 or kind == 129:
+        return 257 - <int> kind
+    if kind == 160 or kind == 161:
+        return 321 - <int> kind
+    return -1
+
+cdef inline bint is_query(uint32_t version, uint32_t kind) noexcept nogil:
+    if version == 4:
+        return kind == 8 or kind == 13 or kind == 15 or kind == 17 or kind == 42
+    return kind == 128 or kind == 160
+
+cdef inline bint is_error(uint32_t version, uint32_t kind) noexcept nogil:
+    if version == 4:
+        return kind == 3 or kind == 4 or kind == 5 or kind == 11 or kind == 12
+    return 1 <= kind <= 4
+
+cdef inline bint normal(const flow_key *key, uint32_t zone, flow_key *to) noexcept nogil:
+    # See `fastpath.connection_records.normal`; a zone over 65535: the key's.
+    cdef uint64_t low, high
+    cdef uint32_t one = 0, other = 0, lower, higher
+    cdef uint16_t source_port = 0, destination_port = 0
+    cdef bint swap
+    cdef int kind
+    cdef uint8_t *type
+    if with_ports(key.protocol):
+        source_port, destination_port = key.source_port, key.destination_port
+    if key.version == 4:
+        low = word32(key.source) | <uint64_t> le16toh(source_port) << 32
+        high = word32(key.destination) | <uint64_t> le16toh(destination_port) << 32
+        swap = low > high
+        memset(to.source, 0, 32)
+        memcpy(&one, key.source, 4)
+        memcpy(&other, key.destination, 4)
+        lower, higher = other if swap else one, one if swap else other
+        memcpy(to.source, &lower, 4)
+        memcpy(to.destination, &higher, 4)
+    else:
+        swap = less16(key.destination, key.source)
+        if not swap and le16toh(source_port) > le16toh(destination_port):
+            swap = not less16(key.source, key.destination)
+        if swap:
+            memcpy(to.source, key.destination, 16)
+            memcpy(to.destination, key.source, 16)
+        else:
+            memcpy(to.source, key.source, 32)
+    to.source_port = destination_port if swap else source_port
+    to.destination_port = source_port if swap else destination_port
+    if is_icmp_key(key):
+        to.source_port = key.source_port
+        to.destination_port = key.destination_port
+        if swap:
+            type = <uint8_t *> &to.source_port
+            kind = inverse(key.version, type[0])
+            if kind >= 0:
+                type[0] = <uint8_t> kind
+    to.protocol = key.protocol
+    to.version = key.version
+    to.zone = key.zone if zone > 0xFFFF else <uint16_t> zone
+    return swap
+
+cdef inline uint32_t layer4(const batch_t *b, uint32_t i, uint32_t version, uint32_t *size) noexcept nogil:
+    # Where layer 4 of packet i begins, from the packet's start, and how long the IP header says it is.
+    cdef const uint8_t *at = b.memory + b.offset[i]
+    cdef uint32_t ip = b.layers[i] & 0xFFFF, start = b.layers[i] >> 16, length = b.length[i], end
+    size[0] = 0
+    if ip + (20 if version == 4 else 40) > start or start > length:
+        return 0
+    if version == 4:
+        end = ip + load16(at + ip + 2)
+    else:
+        end = load16(at + ip + 4)
+        end = ip + 40 + end if end else length
+    if end > length:
+        end = length
+    if end > start:
+        size[0] = end - start
+    return start
+
+cdef inline void look(table_t *t, const batch_t *b, uint32_t i, uint32_t zone, packet_t *p) noexcept nogil:
+    # What is known of packet i without the table. Asks for its bucket.
+    cdef const flow_key *key = &b.key[i]
+    cdef uint32_t flags = b.flags[i], protocol = key.protocol, start, size = 0, kind
+    cdef const uint8_t *at
+    p.ct = CT_INVALID
+    p.begins = True
+    if key.version != 4 and key.version != 6:
+        if not flags & (IPV4 | IPV6):
+            p.ct = CT_LOOKUP
+        return
+    if flags & (TRUNCATED | MALFORMED):
+        return
+    if with_ports(protocol):
+        if not flags & PORTS:
+            return
+        if protocol == 6:
+            start = layer4(b, i, key.version, &size)
+            if not segment_of(b.memory + b.offset[i] + start, size, &p.segment):
+                return
+            p.begins = p.segment.kind == SYN or (t.pick_up and p.segment.kind == ACK)
+        elif protocol == 17:
+            start = layer4(b, i, key.version, &size)
+            if size < 8:
+                return
+            at = b.memory + b.offset[i] + start
+            if not 8 <= load16(at + 4) <= size:
+                return
+    elif is_icmp_key(key):
+        if not flags & ICMP:
+            return
+        kind = (<const uint8_t *> &key.source_port)[0]
+        if is_error(key.version, kind):
+            p.ct = RELATED_LATER
+            return
+        if inverse(key.version, kind) < 0:
+            if key.version == 6 and (130 <= kind <= 136 or kind == 143):
+                p.ct = CT_LOOKUP
+            return
+        p.begins = is_query(key.version, kind)
+    p.high = normal(key, zone, &p.key)
+    p.hash = hash_of(t, &p.key)
+    prefetch(&t.buckets[p.hash & t.mask])
+    start = b.layers[i] & 0xFFFF
+    p.octets = b.length[i] - start if b.length[i] > start else 0
+    p.ct = NOT_YET
+
+cdef inline void expect(table_t *t, packet_t *p) noexcept nogil:
+    # Ask for the line of the connection that has the same tag.
+    cdef bucket_t *b
+    cdef uint32_t match
+    p.candidate = 0
+    if p.ct != NOT_YET:
+        return
+    b = &t.buckets[p.hash & t.mask]
+    match = conntrack_match(b.tags, tag_of(p.hash))
+    if match:
+        p.candidate = b.entries[ctz(match) >> 1]
+        prefetch(&t.entries[p.candidate])
+        if t.windows != NULL:
+            prefetch(&t.windows[p.candidate])
+        if t.counts != NULL:
+            prefetch(&t.counts[p.candidate])
+
+cdef inline int32_t timeout(const table_t *t, const flow_key *key) noexcept nogil:
+    if key.protocol == 17:
+        return t.ticks[TICKS_UDP]
+    if is_icmp_key(key):
+        return t.ticks[TICKS_ICMP if key.version == 4 else TICKS_ICMP6]
+    return t.ticks[TICKS_OTHER]
+
+cdef inline uint32_t change(table_t *t, uint32_t n, const packet_t *p, uint32_t policy) noexcept nogil:
+    # Let a packet change its connection; what the packet is.
+    cdef entry_t *e = &t.entries[n]
+    cdef int reply = p.high != (e.marks & FROM_HIGH != 0)
+    cdef uint32_t ct, old
+    cdef int32_t time
+    cdef bint was = is_droppable(e)
+    if reply:
+        ct = CT_ESTABLISHED | CT_REPLY
+    else:
+        ct = CT_ESTABLISHED if e.marks & REPLIED else CT_NEW
+    if e.key.protocol == 6:
+        time = receive(e, &t.windows[n] if t.windows != NULL else NULL, &p.segment, reply, t.ticks)
+        if time == INVALID_SEGMENT:
+            return CT_INVALID
+        if time == REOPEN:
+            t.closed += 1
+            remove(t, n)
+            return CT_NEW | CT_LOOKUP
+    else:
+        time = timeout(t, &e.key)
+        if e.key.protocol == 17 and e.marks & REPLIED and t.tick >= e.last_end:
+            e.marks |= ASSURED
+            time = t.ticks[TICKS_UDP_STREAM]
+    ct |= CT_KNOWN
+    if e.policy != policy:
+        ct |= CT_LOOKUP
+    if time == REMOVE:
+        t.closed += 1
+        remove(t, n)
+        return ct
+    if time:
+        old = e.expires
+        e.expires = t.tick + <uint32_t> time
+        if e.expires < old and e.expires < t.links[n].armed:
+            disarm(t, n)
+            arm(t, n)
+    if reply:
+        e.marks |= REPLIED
+    if t.counts != NULL:
+        t.counts[n].packets[reply] += 1
+        t.counts[n].octets[reply] += p.octets
+    if was != is_droppable(e):
+        leave(t, n)
+        join(t, n)
+    return ct
+
+cdef inline uint32_t related(table_t *t, const batch_t *b, uint32_t i, uint32_t zone, uint32_t policy) noexcept nogil:
+    cdef const flow_key *key = &b.key[i]
+    cdef const uint8_t *at = b.memory + b.offset[i]
+    cdef uint32_t layers = b.layers[i], inner_layers = 0, flags, n, ct
+    cdef flow_key inner, wanted
+    cdef bint high
+    if (layers & 0xFFFF) + (20 if key.version == 4 else 40) > b.length[i]:
+        return CT_INVALID
+    flags = parse_embedded(at, b.length[i], key, layers, &inner, &inner_layers)
+    if not inner.version or flags & (TRUNCATED | MALFORMED | LATER_FRAGMENT):
+        return CT_INVALID
+    if memcmp(inner.source, key.destination, 16):
+        return CT_INVALID
+    if is_icmp_key(&inner) and inverse(inner.version, (<uint8_t *> &inner.source_port)[0]) < 0:
+        return CT_INVALID
+    if with_ports(inner.protocol) and not flags & PORTS:
+        return CT_INVALID
+    high = normal(&inner, key.zone if zone > 0xFFFF else zone, &wanted)
+    n = find(t, &wanted, hash_of(t, &wanted))
+    if not n:
+        return CT_INVALID
+    ct = CT_RELATED | CT_KNOWN
+    if high == (t.entries[n].marks & FROM_HIGH != 0):
+        ct |= CT_REPLY
+    if t.entries[n].policy != policy:
+        ct |= CT_LOOKUP
+    return ct
+
+cdef inline uint32_t decide(
+    table_t *t, const batch_t *b, uint32_t i, uint32_t zone, uint32_t policy, const packet_t *p
+) noexcept nogil:
+    cdef uint32_t n
+    if p.ct != NOT_YET:
+        return related(t, b, i, zone, policy) if p.ct == RELATED_LATER else p.ct
+    n = find(t, &p.key, p.hash)
+    if n:
+        return change(t, n, p, policy)
+    return CT_NEW | CT_LOOKUP if p.begins else CT_INVALID
+
+cdef inline uint32_t track_run(
+    table_t *t, batch_t *b, uint32_t first, uint32_t end, uint32_t zone, uint32_t policy
+) noexcept nogil:
+    # Packets `first` to `end`, at most RUN; how many need the rules.
+    cdef packet_t packets[RUN]
+    cdef uint32_t i, ct, asked = 0
+    for i in range(first, end):
+        if not b.verdict[i]:
+            look(t, b, i, zone, &packets[i - first])
+    for i in range(first, end):
+        if not b.verdict[i]:
+            expect(t, &packets[i - first])
+    for i in range(first, end):
+        if not b.verdict[i]:
+            ct = decide(t, b, i, zone, policy, &packets[i - first])
+            b.ct[i] = ct
+            asked += ct >> 4 & 1
+            t.invalid += ct & CT_KIND == CT_INVALID
+    return asked
+
+cdef inline uint32_t make(table_t *t, const packet_t *p, uint32_t policy) noexcept nogil:
+    # Make the connection of a packet; 0 or the reason why there is no room.
+    cdef uint32_t reason = room(t, p.key.zone), n
+    cdef int32_t time
+    cdef entry_t *e
+    if reason:
+        return reason
+    n = prepare_entry(t, &p.key, policy)
+    e = &t.entries[n]
+    e.marks = FROM_HIGH if p.high else 0
+    if e.key.protocol == 6:
+        time = begin(e, &t.windows[n] if t.windows != NULL else NULL, &p.segment, t.ticks)
+    else:
+        time = timeout(t, &e.key)
+        e.last = 5
+        if e.key.protocol == 17:
+            e.last_end = t.tick + STREAM_TICKS
+    e.expires = t.tick + <uint32_t> time
+    settle(t, n, p.hash)
+    if t.counts != NULL:
+        t.counts[n].packets[0] = 1
+        t.counts[n].octets[0] = p.octets
+    t.created += 1
+    return 0
+
+cdef inline uint32_t commit_one(
+    table_t *t, batch_t *b, uint32_t i, uint32_t zone, uint32_t policy, uint32_t denied
+) noexcept nogil:
+    # 1 if a connection was made.
+    cdef packet_t p
+    cdef uint32_t ct = b.ct[i], verdict = b.verdict[i], n
+    if not ct & CT_LOOKUP or not CT_NEW <= ct & CT_KIND <= CT_ESTABLISHED or (verdict and verdict != denied):
+        return 0
+    look(t, b, i, zone, &p)
+    if p.ct != NOT_YET:
+        return 0
+    n = find(t, &p.key, p.hash)
+    if verdict:
+        if n and ct & CT_KNOWN:
+            t.denied += 1
+            remove(t, n)
+    elif ct & CT_KNOWN:
+        if n:
+            t.entries[n].policy = policy
+        b.ct[i] = ct & ~<uint32_t> CT_LOOKUP
+    elif n:
+        b.ct[i] = change(t, n, &p, policy)
+    elif p.begins:
+        verdict = make(t, &p, policy)
+        if not verdict:
+            b.ct[i] = (ct & ~<uint32_t> CT_LOOKUP) | CT_KNOWN
+            return 1
+        b.verdict[i] = verdict
+    return 0

@@ -1,0 +1,61 @@
+/* What Cython cannot say of connection tracking: the table of TCP's states, and comparing eight tags at once. */
+
+#ifndef NODEPLANE_CONNTRACK_H
+#define NODEPLANE_CONNTRACK_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#define CONNTRACK_HEAD UINT32_C(0x80000000)
+#define CONNTRACK_NO_LIMIT UINT32_MAX
+#define CONNTRACK_ANY_ZONE UINT32_MAX
+#define CONNTRACK_LAST_TICK UINT64_C(0xF0000000)
+#define CONNTRACK_NOT_YET UINT32_C(0xFFFFFFFF)
+#define CONNTRACK_RELATED_LATER UINT32_C(0xFFFFFFFE)
+
+enum { NO = 0, SS, SR, ES, FW, CW, LA, TW, CL, S2, IG, IV };
+
+/* _conntrack_tcp_py.NEXT: who sends (0: who began), kind of segment, state before. */
+static const uint8_t conntrack_next[2][5][10] = {
+    {
+        {SS, SS, IG, IG, IG, IG, IG, SS, SS, S2},
+        {IV, IV, SR, IV, IV, IV, IV, IV, IV, SR},
+        {IV, IV, FW, FW, LA, LA, LA, TW, CL, IV},
+        {ES, IV, ES, ES, CW, CW, TW, TW, CL, IV},
+        {IV, CL, CL, CL, CL, CL, CL, CL, CL, CL},
+    },
+    {
+        {IV, S2, IV, IV, IV, IV, IV, SS, IV, S2},
+        {IV, SR, IG, IG, IG, IG, IG, IG, IG, SR},
+        {IV, IV, FW, FW, LA, LA, LA, TW, CL, IV},
+        {IV, IG, SR, ES, CW, CW, TW, TW, CL, IG},
+        {IV, CL, CL, CL, CL, CL, CL, CL, CL, CL},
+    },
+};
+
+/* Of eight tags, two bits for each that is `tag`. */
+static inline uint32_t conntrack_match(const uint16_t *tags, uint16_t tag) {
+#if defined(__SSE2__)
+    __m128i all = _mm_load_si128((const __m128i *) tags);
+    return (uint32_t) _mm_movemask_epi8(_mm_cmpeq_epi16(all, _mm_set1_epi16((short) tag)));
+#else
+    uint32_t found = 0;
+    for (int i = 0; i < 8; i++)
+        found |= (uint32_t) (tags[i] == tag) << (2 * i);
+    return found;
+#endif
+}
+
+/* Whether 40 bytes are the same. */
+static inline int conntrack_same(const void *one, const void *other) {
+    uint64_t a[5], b[5];
+    memcpy(a, one, 40);
+    memcpy(b, other, 40);
+    return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4])) == 0;
+}
+
+#endif
