@@ -2,8 +2,8 @@
 
 - A connection is two endpoints, a protocol and a zone; both directions find the same one. ICMP queries and replies are
   connections of their identifier.
-- `track` says of every packet that is not dropped what it is, in the column `ct` (bits of `fastpath.connections.Ct`), and
-  lets it change its connection. It makes none: `commit` does, for what the rules have let pass.
+- `track` says of every packet that is not dropped what it is, in the column `ct` (bits of `fastpath.connections.Ct`),
+  and lets it change its connection. It makes none: `commit` does, for what the rules have let pass.
 - UDP, ICMP and the others are established by the first answer. A UDP exchange is assured when it goes on after two
   seconds. TCP: `_conntrack_tcp_py`. SCTP, DCCP and UDP-Lite have ports and else are as unknown protocols.
 - An ICMP error is RELATED to the connection of the packet that it quotes, if it goes to who sent that (RFC 5508); it
@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from fastpath import _conntrack_tcp_py as tcp
 from fastpath._batch_py import KEY_BYTES
@@ -297,10 +297,9 @@ class Conntrack:
 
     def _change(self, entry: tcp.Entry, packet: _Packet, policy: int) -> int:
         reply = int(packet.high != bool(entry.marks & Mark.FROM_HIGH))
+        ct = Ct.ESTABLISHED if reply or entry.marks & Mark.REPLIED else Ct.NEW
         if reply:
-            ct = Ct.ESTABLISHED | Ct.REPLY
-        else:
-            ct = Ct.ESTABLISHED if entry.marks & Mark.REPLIED else Ct.NEW
+            ct |= Ct.REPLY
         protocol = entry.key[36]
         if packet.segment is not None:
             lasts = tcp.receive(entry, packet.segment, reply, self._windows, self._ticks)
@@ -446,9 +445,8 @@ class Conntrack:
             entry.last_scale, entry.last_bits, entry.retransmissions, *entry.packets, *entry.octets,
         )  # fmt: skip
 
-    def _restore(self, fields: tuple[int, ...]) -> None:
+    def _restore(self, fields: tuple[Any, ...]) -> None:
         key, policy, left, last_end, state, marks, last, _ = fields[:8]
-        assert isinstance(key, bytes)
         entry = tcp.Entry(key, marks, policy)
         entry.expires = self._tick + left
         entry.last_end = last_end + self._tick if key[36] == 17 else last_end

@@ -326,7 +326,7 @@ cdef inline uint32_t reset(entry_t *e, window_t *w, const segment_t *s, int repl
         next = e.state
     checked[0] = False
     if ((e.marks & REPLIED and last == SYN) or (not e.marks & ASSURED and last == ACK)) \
-            and s.flags & 16 and s.ack == e.last_end:
+            and s.ack == e.last_end:
         return next
     if e.state == SYN_SENT and last == ACK and last_reply and s.seq == w.last_ack:
         return next

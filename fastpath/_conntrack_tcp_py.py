@@ -251,7 +251,7 @@ def _reset(entry: Entry, found: Segment, reply: int) -> tuple[int, bool]:
         # Not exactly the next number: the receiver may answer with a challenge (RFC 5961) and go on.
         after = entry.state
     answers = (entry.marks & Mark.REPLIED and last == SYN) or (not entry.marks & Mark.ASSURED and last == ACK)
-    if answers and found.flags & 16 and found.ack == entry.last_end:
+    if answers and found.ack == entry.last_end:
         return after, False
     if entry.state == State.SYN_SENT and last == ACK and last_reply and found.seq == entry.last_ack:
         return after, False
@@ -294,7 +294,7 @@ def _in_window(entry: Entry, found: Segment, reply: int) -> int:
         ack = sack = other.end
     if found.flags & 4 and seq == 0 and entry.state == State.SYN_SENT:
         seq = end = side.end
-    # What has gone on being sent has to be in the window that the receiver said, and what it acknowledges in what it got.
+    # What is sent has to lie in the window that the receiver said, what is acknowledged in what the other one sent.
     oldest = (other.end - max(side.window, LEAST_ACK_WINDOW) - 1) & _MASK
     lowest = (side.end - other.window - 1) & _MASK
     highest = (other.end + 1) & _MASK

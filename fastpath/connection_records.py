@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastpath.connections import LONGEST_TICKS, TICK_BITS, Connection, ConntrackError, Mark, State
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -17,8 +18,8 @@ RECORD: Final = struct.Struct("<40sIIIBBBB IIIIBBxx IIIIBBxx IIHBBBxxx QQQQ")
 """Of a connection:
 
 - key (as `fastpath.batch` has it; lower endpoint first), policy, ticks left
-- last end (TCP: where the remembered segment ends; UDP: ticks until it is a stream), state, marks, last (TCP: kind of the
-  remembered segment, and 8 if it was an answer), 0
+- last end (TCP: where the remembered segment ends; UDP: ticks until it is a stream), state, marks, last (TCP: kind of
+  the remembered segment, and 8 if it was an answer), 0
 - TCP's windows, of who began and of who answers: end, most end, most window, most acknowledged, scale, bits
 - of the remembered segment: sequence, acknowledgement, window, scale, bits; retransmissions
 - packets of both, bytes of both
@@ -83,7 +84,7 @@ def impossible(number: int) -> ConntrackError:
     return ConntrackError(f"record {number} of the export cannot be of a table")
 
 
-def checked(data: Buffer) -> list[tuple[int, ...]]:
+def checked(data: Buffer) -> list[tuple[Any, ...]]:
     """The records of an export. Raises ConntrackError if one cannot be of any table."""
     headed(data)
     records = list(RECORD.iter_unpack(memoryview(data)[HEADER.size :]))
@@ -93,9 +94,8 @@ def checked(data: Buffer) -> list[tuple[int, ...]]:
     return records
 
 
-def _possible(fields: tuple[int, ...]) -> bool:
+def _possible(fields: tuple[Any, ...]) -> bool:
     key, _, left, _, state, marks, last, _ = fields[:8]
-    assert isinstance(key, bytes)
     if key[37] not in (4, 6) or key != normal(key)[0]:
         return False
     if is_icmp(key[37], key[36]) and key[32] not in INVERSE[key[37]]:
@@ -105,13 +105,12 @@ def _possible(fields: tuple[int, ...]) -> bool:
     if not (1 <= state <= State.SYN_SENT2 if key[36] == 6 else state == 0):
         return False
     scales, bits = (fields[12], fields[18], fields[23]), (fields[13], fields[19], fields[24])
-    return max(scales) <= 14 and max(bits) < 32
+    return all(scale <= 14 for scale in scales) and all(each < 32 for each in bits)
 
 
-def described(fields: tuple[int, ...]) -> Connection:
+def described(fields: tuple[Any, ...]) -> Connection:
     """A record of an export, for people."""
     key, policy, left, _, state, marks = fields[:6]
-    assert isinstance(key, bytes)
     low, high, low_port, high_port, protocol, version, zone = KEY.unpack(key)
     size = 4 if version == 4 else 16
     source, destination = low[:size], high[:size]

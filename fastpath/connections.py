@@ -94,6 +94,7 @@ LONGEST_TICKS: Final = (LONGEST * 1_000_000_000 >> TICK_BITS) + 2
 STREAM_TICKS: Final = (2_000_000_000 >> TICK_BITS) + 1
 """A UDP exchange that is older is a stream."""
 
+
 class ConntrackError(Exception):
     """A table cannot be restored."""
 

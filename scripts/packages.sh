@@ -32,6 +32,7 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
     has curl || echo curl
     [ "$1" = test ] || return 0
     has ping || echo iputils-ping
+    has nft || echo nftables
     has dhclient || echo isc-dhcp-client
     has dhcpcd || echo dhcpcd-base
 }

@@ -46,7 +46,9 @@ def tcp(source: bytes, destination: bytes, sport: int, dport: int, flags: int, *
         window: int = 8192, payload: bytes = b"", options: bytes = b"") -> bytes:  # fmt: skip
     """A TCP datagram; options are padded with their end."""
     options += bytes(-len(options) % 4)
-    head = struct.pack("!HHIIBBHHH", sport, dport, seq & _MASK, ack & _MASK, 5 + len(options) // 4 << 4, flags, window, 0, 0)
+    head = struct.pack(
+        "!HHIIBBHHH", sport, dport, seq & _MASK, ack & _MASK, 5 + len(options) // 4 << 4, flags, window, 0, 0
+    )
     return ip(source, destination, 6, checksummed(source, destination, 6, head + options + payload, 16))
 
 
@@ -99,7 +101,9 @@ class Stream:
         self.sides = tuple(Side(self.chance.getrandbits(32)) for _ in range(2))  # type: ignore[assignment]
         self.steps = self._steps()
 
-    def segment(self, who: int, flags: int, payload: bytes = b"", options: bytes = b"", **change: int) -> tuple[int, bytes]:
+    def segment(
+        self, who: int, flags: int, payload: bytes = b"", options: bytes = b"", **change: int
+    ) -> tuple[int, bytes]:
         """What one end sends now."""
         side = self.sides[who]
         ends = addresses(self.version)

@@ -14,7 +14,7 @@ from fastpath.batch import Batch
 
 SAMPLE = 48
 """Packets that scapy takes apart, of each profile."""
-COLUMNS = ("offset", "length", "vni", "tunnel", "hash", "flags", "layers", "verdict")
+COLUMNS = ("offset", "length", "vni", "tunnel", "hash", "flags", "layers", "verdict", "ct")
 KEY = struct.Struct("!16s16sHHBBH")
 """fastpath/_batch_c.pxd's flow_key."""
 

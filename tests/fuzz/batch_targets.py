@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable
 from types import ModuleType
 
-from fastpath import _capture_py
+from fastpath import _capture_py, _conntrack_py, _flow_py
 from fastpath.batch import Batch
 from fastpath.capture_errors import CaptureError
 from fastpath.flags import Flags
@@ -19,6 +19,7 @@ from tests.twins import built, stages
 CAPTURES = [twin for twin in (_capture_py, built("fastpath._capture_c")) if twin is not None]
 CHECKSUMS: list[ModuleType] = [each.values[0] for each in stages("checksum")]  # type: ignore[attr-defined]
 SEGMENTS: list[ModuleType] = [each.values[0] for each in stages("segment")]  # type: ignore[attr-defined]
+CONNTRACKS = [twin for twin in (_conntrack_py, built("fastpath._conntrack_c")) if twin is not None]
 ROOM = 2048
 READ, TIMES = Batch(4, slot=512, headroom=64, huge=False), array("Q", bytes(32))
 ONE, PARTS = Batch(1, slot=8192, headroom=0, huge=False), Batch(16, slot=1024, headroom=0, huge=False)
@@ -96,9 +97,30 @@ def coalesce(data: bytes) -> None:
     assert all(each == outcomes[0] for each in outcomes), outcomes
 
 
+def conntrack(data: bytes) -> None:
+    """Of frames, each behind two bytes of length, the tables say the same, twice over, and hold the same in the end."""
+    frames: list[bytes] = []
+    how, at = (data[0] if data else 0), 1
+    while at + 2 <= len(data) and len(frames) < 8:
+        size = int.from_bytes(data[at : at + 2], "big") % 1500
+        frames.append(data[at + 2 : at + 2 + size])
+        at += 2 + size
+    outcomes = []
+    for twin in CONNTRACKS:
+        table, said = twin.Conntrack(4, seed=how, window_check=bool(how & 1), pick_up=bool(how & 2), count=True), []
+        for now in (0, 10**9, 60 * 10**9):
+            SEVERAL.fill(frames)
+            _flow_py.keys(SEVERAL)
+            said += [table.track(SEVERAL, now), list(SEVERAL.ct[: len(frames)])]
+            said += [table.commit(SEVERAL, now), list(SEVERAL.ct[: len(frames)]), table.stats]
+        outcomes.append([said, sorted(table.connections())])
+    assert all(each == outcomes[0] for each in outcomes), outcomes
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "capture": capture,
     "checksum": checksum,
     "segment": segment,
     "coalesce": coalesce,
+    "conntrack": conntrack,
 }

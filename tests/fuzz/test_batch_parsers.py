@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
 
 from fastpath import _transport_py
 from tests.capture_files import everything, pcap, pcapng
+from tests.exchanges import frame as ethernet
+from tests.exchanges import mixture
 from tests.frames import frame, samples, tcp, udp
 from tests.fuzz.batch_targets import TARGETS
 from tests.fuzz.bytes_mutator import mutations
@@ -16,6 +19,8 @@ from tests.fuzz.stored import stored
 STREAM = [
     frame(version, 6, tcp(version, bytes(90), seq=1000 + 90 * k), ident=k) for version in (4, 6) for k in range(3)
 ]
+SOURCE = mixture(random.Random(5), 1)
+EXCHANGES = [ethernet(next(SOURCE)[1])[:1400] for _ in range(16)]
 SEEDS = {
     "capture": [pcap(), pcap(">", nano=False), pcapng(), pcapng(">"), everything()],
     "checksum": [b"\0" + each for each in samples()],
@@ -23,6 +28,11 @@ SEEDS = {
         struct.pack("!HB", 300, 0) + each
         for version in (4, 6)
         for each in (frame(version, 6, tcp(version, bytes(1000))), frame(version, 17, udp(version, bytes(1000))))
+    ],
+    "conntrack": [
+        bytes([how]) + b"".join(struct.pack("!H", len(each)) + each for each in many)
+        for how in (0, 1, 2, 3)
+        for many in (STREAM, EXCHANGES[:8], EXCHANGES[8:16])
     ],
     "coalesce": [
         b"\1" + b"".join(struct.pack("!H", len(each)) + each for each in STREAM),

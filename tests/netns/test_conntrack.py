@@ -47,12 +47,18 @@ TWINS = [each for each in (_conntrack_py, CONNTRACK_C) if each is not None]
 SO_RCVBUFFORCE = 33
 NETLINK_NETFILTER = 12
 REPLY = 8
-RULES = "table inet seen { chain forward { type filter hook forward priority 0;\n" + "".join(
-    f"ct state {state} {direction} {family} dscp set {number + extra}\n"
-    for state, number in (("new", 1), ("established", 2), ("related", 3), ("invalid", 4), ("untracked", 5))
-    for direction, extra in ((("ct direction original", 0), ("ct direction reply", REPLY)) if number < 4 else (("", 0),))
-    for family in ("ip", "ip6")
-) + "}\n}\n"
+RULES = (
+    "table inet seen { chain forward { type filter hook forward priority 0;\n"
+    + "".join(
+        f"ct state {state} {direction} {family} dscp set {number + extra}\n"
+        for state, number in (("new", 1), ("established", 2), ("related", 3), ("invalid", 4), ("untracked", 5))
+        for direction, extra in (
+            (("ct direction original", 0), ("ct direction reply", REPLY)) if number < 4 else (("", 0),)
+        )
+        for family in ("ip", "ip6")
+    )
+    + "}\n}\n"
+)
 LINKS = (("left", "ra", "1"), ("right", "rb", "2"))
 KINDS = {Ct.NEW: 1, Ct.ESTABLISHED: 2, Ct.RELATED: 3, Ct.INVALID: 4, Ct.NONE: 5}
 Exchange = Sequence[tuple[int, bytes]]
@@ -222,7 +228,9 @@ def script(version: int) -> dict[str, Callable[[], Exchange]]:
     ask, told = udp(one, other, 5000, 53), udp(other, one, 53, 5000)
     return {
         "handshake, data, close": lambda: [*opened, out(ACK, 101, 501, b"hello"), back(ACK, 501, 106), *closed],
-        "the same ports again": lambda: [*opened, *closed, out(SYN, 90000), back(SYN | ACK, 7, 90001), out(ACK, 90001, 8)],
+        "the same ports again": lambda: [
+            *opened, *closed, out(SYN, 90000), back(SYN | ACK, 7, 90001), out(ACK, 90001, 8),
+        ],
         "refused": lambda: [out(SYN, 100), back(RST | ACK, 0, 101), back(ACK, 1, 101), out(SYN, 200)],
         "reset": lambda: [*opened, back(RST, 501), out(ACK, 101, 501), out(SYN, 900), back(SYN | ACK, 3, 901)],
         "both at once": lambda: [
@@ -288,10 +296,7 @@ def test_timeouts_are_the_kernels(router: Router) -> None:
     folder = Path("/proc/sys/net/netfilter")
 
     def read() -> dict[str, int]:
-        return {
-            ours: int((folder / f"nf_conntrack_{setting(theirs)}").read_text())
-            for ours, theirs in names.items()
-        }
+        return {ours: int((folder / f"nf_conntrack_{setting(theirs)}").read_text()) for ours, theirs in names.items()}
 
     assert inside("router", read) == {name: TIMEOUTS[name] for name in names}
 
