@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final, Literal
@@ -55,7 +56,12 @@ class Rules:
 
     def rules(self) -> list[Rule]:
         """The same as objects."""
-        return unpack(self.records)
+        return [rule for _, rule in self.listed]
+
+    @cached_property
+    def listed(self) -> list[tuple[int, Rule]]:
+        """The same as objects behind their positions, as `first_match` takes them; kept, for it takes seconds."""
+        return list(enumerate(unpack(self.records)))
 
 
 @dataclass(frozen=True)
