@@ -26,6 +26,7 @@ SINGLE = (
     "_cpu_c",
     "_engine_c",
     "_entries_c",
+    "_flowtable_c",
     "_framing_c",
     "_hasher_c",
     "_meter_c",
@@ -36,7 +37,7 @@ SINGLE = (
     "_vtep_c",
 )
 """Built once, for the oldest processor of the architecture."""
-LEVELLED: tuple[str, ...] = ("_checksum", "_classify", "_flow", "_segment", "_vxlan")
+LEVELLED: tuple[str, ...] = ("_checksum", "_classify", "_flow", "_flowcache", "_segment", "_vxlan")
 """Stages that are built once for each level: `_x_c`, and on x86-64 `_x_avx2` and `_x_avx512`, which include it."""
 # Only a module that fastpath._select loads after asking the processor may be compiled with these.
 LEVELS: dict[str, list[str]] = {

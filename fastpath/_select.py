@@ -24,6 +24,7 @@ LATER: Final = (
     "fastpath._batch_c",
     "fastpath._capture_c",
     "fastpath._conntrack_c",
+    "fastpath._flowtable_c",
     "fastpath._hasher_c",
     "fastpath._meter_c",
     "fastpath._ruleset_c",
@@ -31,7 +32,7 @@ LATER: Final = (
     "fastpath._vtep_c",
 )
 """Must be built, but are loaded by who uses them: nothing else is to cost a start-up anything."""
-LEVELLED: Final[tuple[str, ...]] = ("checksum", "classify", "flow", "segment", "vxlan")
+LEVELLED: Final[tuple[str, ...]] = ("checksum", "classify", "flow", "flowcache", "segment", "vxlan")
 """Stages built once for each level, without prefix and suffix."""
 _BUILD: Final = "build it with `python setup.py build_ext --inplace` in a checkout, or reinstall the wheel"
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from fastpath._flow_py import MAX_EXTENSIONS, MAX_TAGS
+from fastpath.connections import Ct
 from fastpath.flags import Flags
 from fastpath.reasons import Reason
 
@@ -25,4 +26,4 @@ def test_bounds_and_flags_of_the_page() -> None:
     assert f"up to {MAX_EXTENSIONS} headers" in PAGE
     assert f"more than {MAX_EXTENSIONS} extension headers" in PAGE
     for name in re.findall(r"`([A-Z_0-9]{4,})`", PAGE):
-        assert name in {**Flags.__members__, **Reason.__members__} or name.startswith("NODEPLANE_"), name
+        assert name in {**Flags.__members__, **Reason.__members__, **Ct.__members__} or name.startswith("NODEPLANE_"), name
