@@ -127,22 +127,15 @@ cdef inline uint32_t encode(
     # Write the headers for the frame at `at`. `state` has PARTIAL or VALID. The length was checked.
     cdef uint8_t *to = at - t.size
     cdef uint8_t *udp = at - 16
-    cdef uint32_t mode = t.mode, traffic = 0, hops = 0, size, sum, port, ip
-    cdef uint32_t checksum = 0, low
+    cdef uint32_t mode = t.mode, traffic = 0, hops = 0, fragment = 0, label = 0, checksum = 0, size, sum, port
     cdef const uint8_t *inner
     look(h, at, length, c)
     inner = at + (c.layers & 0xFFFF)
-    low = 0
     if mode & IN_TUNNELS:
         if c.version == 4:
-            traffic = inner[1]
-            hops = inner[8]
-            if mode & INHERIT_DF:
-                low = load16(inner + 6) & 0x4000
+            traffic, hops, fragment = inner[1], inner[8], load16(inner + 6) & 0x4000
         elif c.version == 6:
-            traffic = load16(inner) >> 4 & 0xFF
-            hops = inner[7]
-            low = 0x4000
+            traffic, hops, fragment = load16(inner) >> 4 & 0xFF, inner[7], 0x4000
         else:
             hops = WITHOUT_IP
         traffic &= (0xFC if mode & INHERIT_DSCP else 0) | (3 if mode & COPY_ECN else 0)
@@ -170,19 +163,21 @@ cdef inline uint32_t encode(
     store64(udp, t.udp + (<uint64_t> port << 48) + (size << 16) + checksum)
     if mode & IP6:
         if mode & HASH_LABEL:
-            low = c.hash >> 12
-        else:
-            low = 0
+            label = c.hash >> 12
         store64(
-            udp - 40, t.ip_first + (<uint64_t> traffic << 52) + (<uint64_t> low << 32) + (size << 16) + hops
+            udp - 40, t.ip_first + (<uint64_t> traffic << 52) + (<uint64_t> label << 32) + (size << 16) + hops
         )
         return 0
     size += 20
     if not mode & INHERIT_DF:
-        low = 0
-    if mode & IDENTIFY or (mode & INHERIT_DF and low == 0):
-        low |= (identification & 0xFFFF) << 16
-    sum = t.ip_sum + traffic + size + (low >> 16) + (low & 0xFFFF) + (hops << 8)
-    store64(udp - 20, t.ip_first + (<uint64_t> traffic << 48) + (<uint64_t> size << 32) + low)
+        fragment = 0
+    if not mode & IDENTIFY and (fragment or not mode & INHERIT_DF):
+        identification = 0
+    identification &= 0xFFFF
+    sum = t.ip_sum + traffic + size + identification + fragment + (hops << 8)
+    store64(
+        udp - 20,
+        t.ip_first + (<uint64_t> traffic << 48) + (<uint64_t> size << 32) + (identification << 16) + fragment
+    )
     store32(udp - 12, t.ip_rest + (hops << 24) + (0xFFFF - fold16(sum)))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastpath import _select, _vxlan_py
@@ -52,6 +52,7 @@ def tunnels(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+@settings(deadline=None)
 @given(st.lists(inner_frames(), min_size=1, max_size=20), tunnels(), st.integers(1, 12))
 def test_there_and_back(frames: list[bytes], fields: dict[str, Any], times: int) -> None:
     frames = frames * times
