@@ -10,7 +10,7 @@ from libc.string cimport memcpy, memset
 from fastpath._batch_c cimport batch_t
 from fastpath._checksum cimport load16
 from fastpath._decap cimport (
-    FOUND_RESERVED, PARTIAL_CHECKSUM, PASS, VXLAN_RESERVED, arrival, decide_source, decode, raw32, raw64, set_ecn,
+    FOUND_RESERVED, PARTIAL_CHECKSUM, PASS, VXLAN_RESERVED, add, arrival, decide_source, decode, raw32, raw64, set_ecn,
 )
 from fastpath._vtep_c cimport OF_ADDRESS4, OF_PAIR4, entry_t, look_up, place, vtep_t
 
@@ -38,11 +38,6 @@ cdef extern from *:
 
 cdef enum:
     PATIENCE = 31               # the most blocks that go one by one before a whole one is tried again
-
-cdef inline uint64_t add(uint64_t one, uint64_t other) noexcept nogil:
-    # Modulo 2^64 - 1, a multiple of 65535.
-    one += other
-    return one + (one < other)
 
 cdef inline bint checksum_wrong(const uint8_t *at) noexcept nogil:
     # Of an IPv4 header of 20 bytes, not all zero. The sum is right if it is a multiple of 65535.

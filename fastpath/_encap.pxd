@@ -1,12 +1,13 @@
 # The outer headers of one VXLAN frame, written before the inner one; `_encap_py` says what goes where.
 #
-# Nothing is read at or behind `at + length`, and nothing written but the tunnel's `size` bytes before `at`.
+# Nothing is read at or behind `at + length`, and nothing written but the tunnel's `size` bytes before `end`.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastpath._batch_c cimport batch_t, flow_key
 from fastpath._checksum cimport fold16, load16, store16, sum16
+from fastpath._decap cimport few16
 from fastpath._flow cimport FRAGMENT, OPTIONS, entropy_port, finish, hash_packet, less16, parse, times, word32, word64
 from fastpath._hasher_c cimport hash_keys
 from fastpath._tunnels_c cimport (
@@ -111,9 +112,9 @@ cdef inline uint32_t inner_sum(const uint8_t *at, uint32_t length, const cargo *
     else:
         if c.flags & OPTIONS or (c.protocol == 17 and (load16(at + field) == 0 or load16(at + start + 4) != end - start)):
             return sum16(at, length)
-        total = sum16(at + ip + 12, 8) if c.version == 4 else sum16(at + ip + 8, 32)
+        total = few16(at + ip + 12, 8) if c.version == 4 else few16(at + ip + 8, 32)
         total = 0xFFFF - fold16(total + c.protocol + (end - start))
-    total += sum16(at, start)
+    total += few16(at, start)
     if end < length:
         # Padding behind the segment; behind an odd length, bytes change their place in the word.
         tail = sum16(at + end, length - end)
@@ -121,12 +122,13 @@ cdef inline uint32_t inner_sum(const uint8_t *at, uint32_t length, const cargo *
     return fold16(total)
 
 cdef inline uint32_t encode(
-    const tunnel_t *t, const hash_keys *h, uint8_t *at, uint32_t length, uint32_t state, uint32_t identification,
-    cargo *c
+    const tunnel_t *t, const hash_keys *h, const uint8_t *at, uint32_t length, uint8_t *end, uint32_t state,
+    uint32_t identification, cargo *c
 ) noexcept nogil:
-    # Write the headers for the frame at `at`. `state` has PARTIAL or VALID. The length was checked.
-    cdef uint8_t *to = at - t.size
-    cdef uint8_t *udp = at - 16
+    # Write the headers for the frame at `at` to what ends at `end`: there, or where it is copied to. `state` has PARTIAL
+    # or VALID. The length was checked.
+    cdef uint8_t *to = end - t.size
+    cdef uint8_t *udp = end - 16
     cdef uint32_t mode = t.mode, traffic = 0, hops = 0, fragment = 0, label = 0, checksum = 0, size, sum, port
     cdef const uint8_t *inner
     look(h, at, length, c)

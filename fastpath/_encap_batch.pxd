@@ -59,7 +59,7 @@ cdef inline void encap_one(
         t = &tunnels[b.tunnel[i]]
         reason = refuse(b, i, t)
         if reason == 0:
-            reason = encode(t, h, at, b.length[i], b.flags[i], identification + i, &c)
+            reason = encode(t, h, at, b.length[i], at, b.flags[i], identification + i, &c)
     counts[reason] += 1
     if reason:
         b.verdict[i] = reason

@@ -80,7 +80,8 @@ cdef bytes encap_one(Tunnel tunnel, object frame):
     cdef cargo inner
     cdef Py_ssize_t length, size = tunnel.tunnel.size
     cdef uint32_t reason
-    cdef uint8_t *at
+    cdef const uint8_t *at
+    cdef uint8_t *to
     cdef bytes whole
     if type(frame) is not bytes:
         raise TypeError("a frame is bytes")
@@ -90,9 +91,9 @@ cdef bytes encap_one(Tunnel tunnel, object frame):
     if length > tunnel.tunnel.most:
         raise DroppedError(TOO_LONG)
     whole = PyBytes_FromStringAndSize(NULL, size + length)
-    at = <uint8_t *> PyBytes_AS_STRING(whole) + size
-    memcpy(at, PyBytes_AS_STRING(frame), length)
-    reason = encode(&tunnel.tunnel, &tunnel.hasher.h, at, <uint32_t> length, 0, tunnel.identification, &inner)
+    at, to = <const uint8_t *> PyBytes_AS_STRING(frame), <uint8_t *> PyBytes_AS_STRING(whole) + size
+    memcpy(to, at, length)
+    reason = encode(&tunnel.tunnel, &tunnel.hasher.h, at, <uint32_t> length, to, 0, tunnel.identification, &inner)
     if reason:
         raise DroppedError(reason)
     tunnel.identification += 1
