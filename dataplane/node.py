@@ -168,6 +168,7 @@ class Node:
 
     def _take(self, change: Change, position: int) -> None:
         """Bring the model and the services to a change, and mark the networks whose kernel side is concerned."""
+        self._metadata.flush()  # answers of the model as it was go out before there is another
         undo = self.desired.apply(change)
         touched: set[NetworkId] = set()
         removed: set[PortId] = set()

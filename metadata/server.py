@@ -287,10 +287,11 @@ class MetadataServer:
             self.flush()
 
     def flush(self) -> None:
-        """Deliver what was posted."""
-        outbox, self._outbox = self._outbox, []
-        for connection, data in outbox:
-            connection.deliver(data)
+        """Deliver what was posted, and what follows from that: the answers to requests that were sent ahead."""
+        while self._outbox:
+            outbox, self._outbox = self._outbox, []
+            for connection, data in outbox:
+                connection.deliver(data)
 
     def turn_away(self, sock: SocketType) -> None:
         """Answer a connection that is too many, whatever it asks, and close it."""

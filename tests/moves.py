@@ -50,7 +50,7 @@ class Owner(NamedTuple):
 
 
 class World:
-    """What should be; changed by `step`."""
+    """What should be; changed by `steps`."""
 
     def __init__(self, choose: random.Random, nova: bool = True) -> None:
         self.ports: dict[str, dict[str, Any]] = {}
@@ -68,7 +68,15 @@ class World:
         if nova:
             self.backends[NETWORKS[-1]] = "nova"
 
-    def step(self) -> None:
+    def steps(self, count: int) -> None:
+        """Random changes that come at once."""
+        absent = {key: version for key, version in self.versions.items() if key not in self.instances}
+        for _ in range(count):
+            self._step()
+        # Of an instance that came and went nobody is told: what was fetched before still holds.
+        self.versions |= {key: version for key, version in absent.items() if key not in self.instances}
+
+    def _step(self) -> None:
         """One random change; it may take what another port had, but never gives two ports the same."""
         choose = self._choose
         kind = choose.randrange(10)

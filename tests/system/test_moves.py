@@ -291,7 +291,7 @@ def test_no_answer_is_anothers_while_everything_moves(
         ends = time.monotonic() + SECONDS
         try:
             while time.monotonic() < ends and not truth.wrong and not any(each.done() for each in done):
-                truth.world.step()
+                truth.world.steps(1)
                 follow()
                 time.sleep(0.05)
         finally:

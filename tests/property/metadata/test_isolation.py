@@ -121,6 +121,7 @@ class Node:
 
     def follow(self) -> None:
         """Bring model and server to the world, as `dataplane.node` does."""
+        self.server.flush()
         state = decode(self.world.document(), against=self.desired, prune=True)
         change = self.desired.stage(state, prune=True)
         undo = self.desired.apply(change)
@@ -306,8 +307,7 @@ async def take(node: Node, clients: dict[Guest, Client], tasks: asyncio.TaskGrou
         client = clients[pick(node.world, choose)]
         tasks.create_task(client.ask(method, path, token, choose.random() < 0.5))
     elif kind < 15:
-        for _ in range(choose.randint(1, 3)):
-            node.world.step()
+        node.world.steps(choose.randint(1, 3))
         node.follow()
     elif kind == 15:
         node.clock.now += choose.randrange(12)

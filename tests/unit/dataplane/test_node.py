@@ -20,14 +20,17 @@ from dataplane.kernel import Kernel
 from dataplane.lease_book import LeaseBook
 from dataplane.metadata_view import Defaults
 from dataplane.metrics import Metrics
+from dataplane.model import Change
 from dataplane.node import Node
 from dataplane.sdnotify import Notifier
 from dataplane.source import MemorySource
 from metadata.identity import Caller, Verdict
 from metadata.server import MetadataServer
 from metadata.settings import Settings
+from metadata.stream import State
 from tests.unit.dataplane.states import UUID, instance, network, port, state
 from tests.unit.metadata.lab import Lab, until
+from tests.unit.metadata.test_outbox import kept, posted
 
 OWNED = port("p", 5, device_id=f"{UUID}1")
 MAC = OWNED["mac_address"]
@@ -108,3 +111,24 @@ async def test_who_is_answered_because_of_a_change_knows_it() -> None:
         position = it.source.put(state(instances=[instance(1)]))
         assert (await guest.answer())[0] == 200
         assert it.posts.kept == [(b"x", position)]
+
+
+@pytest.mark.asyncio
+async def test_answers_that_are_made_go_out_before_the_model_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those to requests that were sent ahead."""
+    async with running([network()], [OWNED], [instance(1, hostname="one")]) as it:
+        guest, connection = await kept(it, "127.0.0.5")
+        await posted(guest, connection, *["/latest/meta-data/hostname"] * 3)
+        states: list[State] = []
+        apply = Desired.apply
+
+        def applied(desired: Desired, change: Change) -> Change:
+            states.append(connection.state)
+            return apply(desired, change)
+
+        monkeypatch.setattr(Desired, "apply", applied)
+        change = it.desired.stage(state(instances=[instance(1, hostname="two")]))
+        it.node._take(change, it.node.position + 1)
+        assert states == [State.READING]
+        assert [(await guest.answer())[2] for _ in range(3)] == [b"one"] * 3
+        assert (await guest.ask("/latest/meta-data/hostname"))[2] == b"two"
