@@ -22,11 +22,11 @@ class Backend(Protocol):
     def answer(self, request: Request, caller: Caller, now: float) -> Response | Awaitable[Response | Streamed]:
         """The answer, or something to await for it; `now` is the wall clock in seconds since the epoch.
 
-        A coroutine belongs to the connection, which cancels it when its guest has gone; work that others wait for as
-        well must be shielded from that. Only a coroutine may give a Streamed answer, and whoever awaits it reads it to
-        its end or closes it. A future or task belongs to the backend and is only listened to. A
-        RetiredError has the caller looked up and the request asked again; anything else that is raised, here or
-        there, becomes 500 and an event. The request is immutable, and so are its headers.
+        A coroutine or a future belongs to the connection, which cancels it when its guest has gone; work that others
+        wait for as well must be shielded from that. Only they may give a Streamed answer, and whoever awaits it reads
+        it to its end or closes it. A task belongs to the backend and is only listened to. A RetiredError has the
+        caller looked up and the request asked again; anything else that is raised, here or there, becomes 500 and an
+        event. The request is immutable, and so are its headers.
         """
 
 

@@ -20,7 +20,7 @@ from metadata import events
 from metadata.backend import Backend, RetiredError
 from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
 from metadata.identity import Caller, Known, Refused, Unknown, peer_address, syn_source
-from metadata.relaying import RelayingStream
+from metadata.relaying import RelayingStream, drop
 from metadata.responses import Response, error
 from metadata.stream import CLOSED, HELD, LINGERING, READING, SENDING, WAITING, WRITING, saved_syn
 from metadata.streamed import Relay, Streamed, let_go
@@ -315,8 +315,7 @@ class Connection(RelayingStream):
     def _wait(self, request: Request, answer: Awaitable[Response | Streamed], backend: Backend) -> None:
         """Answer when the backend has the answer."""
         if not self._room():
-            if asyncio.iscoroutine(answer):
-                answer.close()
+            drop(answer)
             return
         self._asked = request
         self._backend = backend

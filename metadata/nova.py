@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
 
 from metadata import events, openstack, prefetch
 from metadata.backend import RetiredError
@@ -46,11 +45,13 @@ Reply = Response | Streamed
 class _Flight:
     """One request to Nova that any number of guests' requests wait for."""
 
-    __slots__ = ("began", "claimed", "task", "waiting")
+    __slots__ = ("began", "claimed", "first", "task", "waiting")
 
     def __init__(self, task: asyncio.Task[Reply], began: float) -> None:
         self.task = task
         self.began = began
+        self.first: asyncio.Future[Reply] | None = None
+        """Of the request that it was made for, if that waits for nothing else; it may have been cancelled."""
         self.waiting = 0
         """Requests that wait for it."""
         self.claimed = False
@@ -91,7 +92,7 @@ class NovaBackend:
         self._failed_at = float("-inf")
         self._confirming: asyncio.Lock | None = None
 
-    def answer(self, request: Request, caller: Caller, now: float) -> Response | Coroutine[Any, Any, Reply]:
+    def answer(self, request: Request, caller: Caller, now: float) -> Response | Awaitable[Reply]:
         """See `Backend`; a document that is there and fresh is answered at once."""
         target = self._route(request.target)
         if target is None:
@@ -115,13 +116,17 @@ class NovaBackend:
             proxy.counters.hit("fresh")
             return entry.response
         flight = self._flights.get(key)
+        first: asyncio.Future[Reply] | None = None
         if flight is None:
             flight = self._take_off(key, target, self._forwarded(request))
+            if entry is None:
+                # Most requests that are not answered at once: neither a task nor a wait of their own.
+                first = flight.first = asyncio.get_running_loop().create_future()
         else:
             proxy.counters.hit("coalesced")
         if boots and proxy.settings.prefetch and proxy.settings.cache_seconds > 0:
             proxy.start(self._prefetch(flight, target))
-        return self._wait(key, flight, entry, request, target)
+        return first if first is not None else self._wait(flight, entry, request, target)
 
     def upstream(self, request: Request) -> tuple[str, str, dict[str, str]]:
         """For explanations: method, URL and the headers that say who is asking, without a signature."""
@@ -176,7 +181,7 @@ class NovaBackend:
             raise RetiredError  # anything else has been done, and must not be done twice
         return response
 
-    async def _wait(self, key: Key, flight: _Flight, entry: Entry | None, request: Request, target: Route) -> Reply:
+    async def _wait(self, flight: _Flight, entry: Entry | None, request: Request, target: Route) -> Reply:
         """The flight's answer, or the document that is there if that fails or takes long."""
         flight.waiting += 1
         try:
@@ -221,6 +226,17 @@ class NovaBackend:
     def _land(self, key: Key, flight: _Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
+        first = flight.first
+        if first is not None and not first.done():
+            if self._retired:
+                first.set_exception(RetiredError())
+            elif flight.task.cancelled():
+                first.set_result(self._proxy.unavailable(openstack.API))
+            elif (failure := flight.task.exception()) is not None:
+                first.set_exception(failure)
+            else:
+                flight.claimed = True
+                first.set_result(flight.task.result())
         flight.tidy()
 
     async def _fly(self, key: Key, target: Route, headers: Mapping[str, str], began: float) -> Reply:

@@ -34,11 +34,11 @@ class RelayingStream(Stream):
         raise NotImplementedError
 
     def await_future(self, awaitable: Awaitable[Any]) -> None:
-        """Call `came` when it is done; a coroutine belongs to this stream, a future to somebody else."""
+        """Call `came` when it is done; a task belongs to somebody else, a coroutine or future to this stream."""
         self.register(self.listener.server.settings.answer_timeout)
         self.state = WAITING
         self._pending = asyncio.ensure_future(awaitable)
-        self._owned = self._pending is not awaitable
+        self._owned = not isinstance(awaitable, asyncio.Task)
         self._pending.add_done_callback(self._done)
         self.watch()
 
@@ -98,3 +98,11 @@ class RelayingStream(Stream):
         if pending is self._pending:
             self._pending = None
             self.came(pending)
+
+
+def drop(awaitable: Awaitable[Any]) -> None:
+    """Nobody waits for what a backend gave; see `Backend.answer` for whose it is."""
+    if asyncio.iscoroutine(awaitable):
+        awaitable.close()
+    elif isinstance(awaitable, asyncio.Future) and not isinstance(awaitable, asyncio.Task):
+        awaitable.cancel()

@@ -16,7 +16,7 @@ from metadata.nova_proxy import NovaProxy
 from metadata.nova_settings import NovaSettings
 from metadata.responses import Response
 from metadata.signature import Subject, sign
-from metadata.streamed import Streamed
+from metadata.streamed import Streamed, let_go
 from metadata.upstream import Answer, BrokenError, SlowError, UnreachableError
 from tests.unit.metadata.asking import CALLER, Clock, Parts
 
@@ -103,6 +103,10 @@ def test_isolation(steps: list[tuple[str, int, str]], prefetch: bool) -> None:
                 # Awaited here, not in a task of its own: what is checked below is the moment of the answer.
                 answer = backend.answer(Request("GET", path.encode(), True), CALLER, 0.0)
                 found = answer if isinstance(answer, Response) else await answer
+            except asyncio.CancelledError:
+                if isinstance(answer, asyncio.Future):
+                    answer.add_done_callback(let_go)  # it may have come in the same moment
+                raise
             except RetiredError:
                 assert backends[port] is not backend
                 return

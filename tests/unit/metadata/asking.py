@@ -78,6 +78,6 @@ async def ask(
     answer = backend.answer(request, CALLER, 0.0)
     if isinstance(answer, Response):
         return answer
-    came = await asyncio.create_task(answer)
+    came = await asyncio.ensure_future(answer)
     assert isinstance(came, Response)
     return came
