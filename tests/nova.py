@@ -146,7 +146,10 @@ def from_json(text: str) -> tuple[InstanceDocument, ...]:
 
 
 async def main(address: str, port: int, file: Path) -> None:
-    """Serve until killed; a file `FILE.stall` names an instance that is not answered while it exists."""
+    """Serve from the first line of standard input on, until killed.
+
+    A file `FILE.stall` names an instance that is not answered while it exists.
+    """
     served = Nova(*from_json(file.read_text()))  # noqa: ASYNC240
     stall = file.with_suffix(".stall")
 
@@ -155,6 +158,8 @@ async def main(address: str, port: int, file: Path) -> None:
             await asyncio.sleep(0.02)
 
     served.hook = hook
+    print("loaded", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
     await served.start(address, port)
     print("ready", flush=True)
     await asyncio.Event().wait()

@@ -177,7 +177,10 @@ def test_changed_address_is_refused_and_replaced(
 
 
 def stop_dhclient(vm: lab.Vm, directory: Path) -> None:
-    pid = int((directory / f"{vm.name}.pid").read_text())
+    file = directory / f"{vm.name}.pid"
+    # It is written by the process that stays, maybe after the one that was waited for has ended.
+    pid = int(lab.wait_until(lambda: file.exists() and file.read_text().strip(), "dhclient's process id"))
+    file.unlink()
     os.kill(pid, signal.SIGTERM)
     lab.wait_until(lambda: not Path(f"/proc/{pid}").exists(), "dhclient ended")
 

@@ -49,6 +49,11 @@ class Upstream:
         return self.directory / "nova.stall"
 
     def start(self) -> None:
+        self.load()
+        self.serve()
+
+    def load(self) -> None:
+        """All that takes time; nothing listens yet."""
         file = self.directory / "nova.json"
         file.write_text(json.dumps([
             {"uuid": INSTANCE.format(number), "project_id": f"{tenant}-project", "hostname": f"{tenant}-at-nova",
@@ -58,17 +63,30 @@ class Upstream:
         ]))  # fmt: skip
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.nova", "127.0.0.1", str(PORT), str(file)],
-            stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
+        self._says("loaded")
+
+    def serve(self) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self._says("ready")
 
     def stop(self) -> None:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+        assert self.process.stdin is not None
         assert self.process.stdout is not None
+        self.process.stdin.close()
         self.process.stdout.close()
+
+    def _says(self, word: str) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == f"{word}\n"
 
 
 @pytest.fixture
@@ -171,6 +189,7 @@ def test_a_stall_for_one_tenant_is_not_the_others(guests: dict[str, lab.Vm], ups
 def test_nova_goes_and_comes_back(daemon: lab.Daemon, guests: dict[str, lab.Vm], upstream: Upstream) -> None:
     assert hostname(guests["blue"]) == "blue-at-nova"
     upstream.stop()
+    upstream.load()  # to begin to listen may not take longer than a request is held
     lab.wait_until(
         lambda: (
             hostname(guests["blue"]) == "blue-at-nova"
@@ -182,7 +201,7 @@ def test_nova_goes_and_comes_back(daemon: lab.Daemon, guests: dict[str, lab.Vm],
     assert answer.status == 503
     assert "retry-after: 1" in answer.body.lower()
     waiting = guests["green"].start("curl", "-s", "-f", "-o", "/dev/null", lab.METADATA_URL + META_DATA)
-    upstream.start()
+    upstream.serve()
     assert waiting.wait(20) == 0
     assert "metadata.nova_back" in daemon.log.read_text()
 
