@@ -12,6 +12,7 @@ from bench.cases import (
     dhcp,
     encap,
     five_tuple,
+    flow_cache,
     flows,
     memory,
     metadata,
@@ -28,9 +29,11 @@ CASES: dict[str, Case] = {
     for module in (
         networks_up, memory, restart, metadata, boot_storm, nova_stall, dhcp, port_change, density,
         encap, decap, five_tuple, checksum, segmentation, batch_sizes, flows,
-        classify,
+        classify, flow_cache,
     )
 }  # fmt: skip
 
-PACKETS = frozenset(case.name for case in CASES.values() if not case.network and case is not classify.CASE)
+PACKETS = frozenset(
+    case.name for case in CASES.values() if not case.network and case not in (classify.CASE, flow_cache.CASE)
+)
 """The per-packet ones, `run packets`."""
