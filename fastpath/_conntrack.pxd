@@ -7,16 +7,19 @@ from fastpath._batch_c cimport batch_t, flow_key
 from fastpath._conntrack_table cimport (
     arm, disarm, find, hash_of, is_droppable, join, leave, prepare_entry, prefetch, remove, room, settle,
 )
-from fastpath._conntrack_table cimport alive, bucket_t, conntrack_match, ctz, tag_of
+from fastpath._conntrack_table cimport bucket_t, checked, conntrack_match, conntrack_same, ctz, tag_of
 from fastpath._conntrack_tcp cimport (
-    ACK, ASSURED, FROM_HIGH, INVALID_SEGMENT, REMOVE, REOPEN, REPLIED, SYN, begin, receive, segment_of, segment_t,
+    ACK, ASSURED, ESTABLISHED, FROM_HIGH, INVALID_SEGMENT, REMOVE, REOPEN, REPLIED, SYN, begin, receive, segment_of, segment_t,
 )
 from fastpath._conntrack_types cimport entry_t, table_t, window_t
+from fastpath._hasher_c cimport hash_keys
 from fastpath._flow cimport (
-    ICMP, IPV4, IPV6, LATER_FRAGMENT, MALFORMED, PORTS, TRUNCATED, le16toh, less16, load16, parse_embedded, word32,
+    ICMP, IPV4, IPV6, LATER_FRAGMENT, MALFORMED, PORTS, TRUNCATED, finish, hash_key, le16toh, less16, load16,
+    parse_embedded, times, word32,
 )
 
 cdef extern from "conntrack.h" nogil:
+    void conntrack_put(void *key, int i, uint64_t word)
     const uint32_t NOT_YET "CONNTRACK_NOT_YET"
     const uint32_t RELATED_LATER "CONNTRACK_RELATED_LATER"
 
@@ -86,35 +89,52 @@ cdef inline bint is_error(uint32_t version, uint32_t kind) noexcept nogil:
         return kind == 3 or kind == 4 or kind == 5 or kind == 11 or kind == 12
     return 1 <= kind <= 4
 
-cdef inline bint normal(const flow_key *key, uint32_t zone, flow_key *to) noexcept nogil:
-    # See `fastpath.connection_records.normal`; a zone over 65535: the key's.
-    cdef uint64_t low, high
-    cdef uint32_t one = 0, other = 0, lower, higher
-    cdef uint16_t source_port = 0, destination_port = 0
+cdef inline bint normal_hash(
+    const hash_keys *h, const flow_key *key, uint32_t zone, flow_key *to, uint32_t *hash
+) noexcept nogil:
+    # See `fastpath.connection_records.normal`; a zone over 65535: the key's. The hash is `hash_key`'s, out of registers
+    # where that is worth while; NULL: not wanted.
+    cdef uint64_t low, high, swapped, tail
+    cdef uint16_t source_port = 0, destination_port = 0, own
     cdef bint swap
     cdef int kind
     cdef uint8_t *type
+    cdef const uint8_t *lower
+    cdef const uint8_t *higher
+    own = key.zone if zone > 0xFFFF else <uint16_t> zone
     if with_ports(key.protocol):
         source_port, destination_port = key.source_port, key.destination_port
-    if key.version == 4:
+    if key.version == 4 and key.protocol != 1:
         low = word32(key.source) | <uint64_t> le16toh(source_port) << 32
         high = word32(key.destination) | <uint64_t> le16toh(destination_port) << 32
         swap = low > high
-        memset(to.source, 0, 32)
-        memcpy(&one, key.source, 4)
-        memcpy(&other, key.destination, 4)
-        lower, higher = other if swap else one, one if swap else other
-        memcpy(to.source, &lower, 4)
-        memcpy(to.destination, &higher, 4)
+        swapped = (low ^ high) & (0 - <uint64_t> swap)
+        low ^= swapped
+        high ^= swapped
+        tail = low >> 32 | high >> 32 << 16 | <uint64_t> key.protocol << 32 | <uint64_t> 4 << 40 \
+            | <uint64_t> le16toh(own) << 48
+        conntrack_put(to, 0, <uint32_t> low)
+        conntrack_put(to, 1, 0)
+        conntrack_put(to, 2, <uint32_t> high)
+        conntrack_put(to, 3, 0)
+        conntrack_put(to, 4, tail)
+        if hash != NULL:
+            hash[0] = finish(h, times(<uint32_t> low + h.k[0], <uint32_t> high + h.k[1])
+                             + times(<uint32_t> tail + h.k[2], <uint32_t> (tail >> 32) + h.k[3]))
+        return swap
+    memset(to, 0, sizeof(flow_key))
+    if key.version == 4:
+        swap = word32(key.source) > word32(key.destination)
+        lower, higher = &key.destination[0] if swap else &key.source[0], &key.source[0] if swap else &key.destination[0]
+        memcpy(to.source, lower, 4)
+        memcpy(to.destination, higher, 4)
     else:
         swap = less16(key.destination, key.source)
         if not swap and le16toh(source_port) > le16toh(destination_port):
             swap = not less16(key.source, key.destination)
-        if swap:
-            memcpy(to.source, key.destination, 16)
-            memcpy(to.destination, key.source, 16)
-        else:
-            memcpy(to.source, key.source, 32)
+        lower, higher = &key.destination[0] if swap else &key.source[0], &key.source[0] if swap else &key.destination[0]
+        memcpy(to.source, lower, 16)
+        memcpy(to.destination, higher, 16)
     to.source_port = destination_port if swap else source_port
     to.destination_port = source_port if swap else destination_port
     if is_icmp_key(key):
@@ -127,8 +147,13 @@ cdef inline bint normal(const flow_key *key, uint32_t zone, flow_key *to) noexce
                 type[0] = <uint8_t> kind
     to.protocol = key.protocol
     to.version = key.version
-    to.zone = key.zone if zone > 0xFFFF else <uint16_t> zone
+    to.zone = own
+    if hash != NULL:
+        hash[0] = hash_key(h, to, 0)
     return swap
+
+cdef inline bint normal(const flow_key *key, uint32_t zone, flow_key *to) noexcept nogil:
+    return normal_hash(NULL, key, zone, to, NULL)
 
 cdef inline uint32_t layer4(const batch_t *b, uint32_t i, uint32_t version, uint32_t *size) noexcept nogil:
     # Where layer 4 of packet i begins, from the packet's start, and how long the IP header says it is.
@@ -188,8 +213,7 @@ cdef inline void look(table_t *t, const batch_t *b, uint32_t i, uint32_t zone, p
                 p.ct = CT_LOOKUP
             return
         p.begins = is_query(key.version, kind)
-    p.high = normal(key, zone, &p.key)
-    p.hash = hash_of(t, &p.key)
+    p.high = normal_hash(&t.h, key, zone, &p.key, &p.hash)
     prefetch(&t.buckets[p.hash & t.mask])
     start = b.layers[i] & 0xFFFF
     p.octets = b.length[i] - start if b.length[i] > start else 0
@@ -297,13 +321,30 @@ cdef inline uint32_t related(table_t *t, const batch_t *b, uint32_t i, uint32_t 
 cdef inline uint32_t decide(
     table_t *t, const batch_t *b, uint32_t i, uint32_t zone, uint32_t policy, const packet_t *p
 ) noexcept nogil:
-    cdef uint32_t n
+    cdef uint32_t n, reply
+    cdef entry_t *e
     if p.ct != NOT_YET:
         return related(t, b, i, zone, policy) if p.ct == RELATED_LATER else p.ct
-    n = find(t, &p.key, p.hash)
-    if n:
-        return change(t, n, p, policy)
-    return CT_NEW | CT_LOOKUP if p.begins else CT_INVALID
+    # Not what the tags said, if an earlier packet of the run has changed the bucket, or another flow has this tag.
+    n = p.candidate
+    if n and conntrack_same(&t.entries[n].key, &p.key):
+        n = checked(t, n)
+    else:
+        n = find(t, &p.key, p.hash)
+    if not n:
+        return CT_NEW | CT_LOOKUP if p.begins else CT_INVALID
+    e = &t.entries[n]
+    if e.key.protocol == 6 and e.state == ESTABLISHED and p.segment.kind == ACK and t.windows == NULL \
+            and e.marks & (REPLIED | ASSURED) == REPLIED | ASSURED:
+        # What `change` would do, for what most packets are.
+        reply = p.high != (e.marks & FROM_HIGH != 0)
+        e.last = <uint8_t> (ACK | reply << 3)
+        e.expires = t.tick + <uint32_t> t.ticks[ESTABLISHED]
+        if t.counts != NULL:
+            t.counts[n].packets[reply] += 1
+            t.counts[n].octets[reply] += p.octets
+        return CT_ESTABLISHED | CT_KNOWN | reply << 3 | (CT_LOOKUP if e.policy != policy else 0)
+    return change(t, n, p, policy)
 
 cdef inline uint32_t track_run(
     table_t *t, batch_t *b, uint32_t first, uint32_t end, uint32_t zone, uint32_t policy
