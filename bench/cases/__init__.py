@@ -7,6 +7,7 @@ from bench.cases import (
     boot_storm,
     checksum,
     classify,
+    conntrack,
     decap,
     density,
     dhcp,
@@ -28,7 +29,7 @@ CASES: dict[str, Case] = {
     module.CASE.name: module.CASE
     for module in (
         networks_up, memory, restart, metadata, boot_storm, nova_stall, dhcp, port_change, density,
-        encap, decap, five_tuple, checksum, segmentation, batch_sizes, flows,
+        encap, decap, five_tuple, checksum, segmentation, batch_sizes, flows, conntrack,
         classify, flow_cache,
     )
 }  # fmt: skip
