@@ -23,6 +23,7 @@ cdef extern from "sys/mman.h" nogil:
 
 cdef enum:
     LENGTHS = 24            # candidate prefix lengths
+    MOST_SHORT = 8          # tables with short runs; if they do not suffice, the others have long ones
     WORK = 24000000         # rules looked at while masks are compared: bounds the time of a build
 
 cdef uint8_t[24] LENGTHS4 = [0, 2, 4, 6, 8, 10, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 26, 28, 30, 31, 32]
@@ -217,12 +218,12 @@ cdef int by_reach(const void *a, const void *b) noexcept nogil:
     return j - i
 
 
-cdef uint32_t candidates(const family_t *f, const uint32_t *rest, uint32_t n, mask_t *masks,
+cdef uint32_t candidates(const family_t *f, const uint32_t *rest, uint32_t n, uint32_t cap, mask_t *masks,
                          uint32_t *counts) noexcept nogil:
     # Every mask with the number of rules that it could take, the greatest first; returns how many.
     cdef const uint8_t *lengths = &LENGTHS4[0] if f.version == 4 else &LENGTHS6[0]
     cdef uint8_t[129] place
-    cdef uint32_t i, s, d, e, at, bit, found = 0, cap = CAP4 if f.version == 4 else CAP6
+    cdef uint32_t i, s, d, e, at, bit, found = 0
     cdef uint32_t seen = 0, wide
     at = 0
     for i in range(129):
@@ -266,10 +267,10 @@ cdef uint32_t candidates(const family_t *f, const uint32_t *rest, uint32_t n, ma
     return found
 
 
-cdef uint32_t reach(const family_t *f, table_t *t, const uint32_t *rest, uint32_t n, uint8_t *fill, uint32_t may,
-                    uint32_t best, uint64_t *work) noexcept nogil:
+cdef uint32_t reach(const family_t *f, table_t *t, const uint32_t *rest, uint32_t n, uint32_t cap, uint8_t *fill,
+                    uint32_t may, uint32_t best, uint64_t *work) noexcept nogil:
     # How many rules the mask takes with buckets of at most cap; stops where it cannot exceed `best` any more.
-    cdef uint32_t i = 0, at, taken = 0, missed = 0, cap = CAP4 if f.version == 4 else CAP6
+    cdef uint32_t i = 0, at, taken = 0, missed = 0
     memset(fill, 0, <size_t> 1 << (32 - t.shift))
     for i in range(n):
         if not lives_in(f, t, rest[i]):
@@ -286,11 +287,11 @@ cdef uint32_t reach(const family_t *f, table_t *t, const uint32_t *rest, uint32_
     return taken
 
 
-cdef int table_fill(family_t *f, table_t *t, pool_t *p, uint32_t number, uint32_t *rest, uint32_t *n, uint32_t *start,
-                    uint32_t *sorted_rest) noexcept nogil:
+cdef int table_fill(family_t *f, table_t *t, pool_t *p, uint32_t number, uint32_t *rest, uint32_t *n, uint32_t cap,
+                    uint32_t *start, uint32_t *sorted_rest) noexcept nogil:
     # Move what fits from `rest` into the table, in order; the others stay. `start` is as large as the directory + 1.
     cdef uint32_t size = <uint32_t> 1 << (32 - t.shift)
-    cdef uint32_t i, at, left = 0, cap = CAP4 if f.version == 4 else CAP6
+    cdef uint32_t i, at, left = 0
     cdef uint32_t *fill = t.directory       # counts first, words at the end
     memset(fill, 0, <size_t> size * 4)
     for i in range(n[0]):
@@ -331,13 +332,14 @@ cdef long tables_build(family_t *f, table_t *tables, uint32_t *used, pool_t *p, 
     cdef uint64_t work, share
     cdef table_t t
     cdef mask_t winner
+    cdef uint32_t cap = CAP4 if f.version == 4 else CAP6
     cdef long result = -1
     used[0] = 0
     if masks != NULL and counts != NULL and fill != NULL and start != NULL and ordered != NULL:
         result = 0
         share = WORK // 2
-        while n > enough and used[0] < TABLES - 4 and result == 0:
-            found = candidates(f, rest, n, masks, counts)
+        while n > enough and used[0] < TABLES - 2 and result == 0:
+            found = candidates(f, rest, n, cap, masks, counts)
             memset(&t, 0, sizeof(t))
             table_factors(f, &t, random)
             t.shift = 32 - bits_for(n)
@@ -348,18 +350,22 @@ cdef long tables_build(family_t *f, table_t *tables, uint32_t *used, pool_t *p, 
                 if masks[i].may <= best or work > share:
                     break
                 table_mask(f, &t, masks[i].source, masks[i].destination, masks[i].exact)
-                taken = reach(f, &t, rest, n, fill, masks[i].may, best, &work)
+                taken = reach(f, &t, rest, n, cap, fill, masks[i].may, best, &work)
                 if taken > best:
                     best = taken
                     winner = masks[i]
             share = share // 2 if share // 2 > n * 8 else <uint64_t> n * 8
             # A table that takes next to nothing costs every packet more than it saves.
-            if best == 0 or best < n // 64:
-                break
+            if best == 0 or best < n // 64 or (used[0] >= MOST_SHORT and cap < MOST_UNITS * p.per_unit):
+                if cap == MOST_UNITS * p.per_unit:
+                    break
+                # Long runs in few tables are far better than rules that every packet is compared with.
+                cap = MOST_UNITS * p.per_unit
+                continue
             if table_empty(f, &t, bits_for(best), winner.source, winner.destination, winner.exact, random):
                 result = -1
                 break
-            result = table_fill(f, &t, p, used[0], rest, &n, start, ordered)
+            result = table_fill(f, &t, p, used[0], rest, &n, cap, start, ordered)
             tables[used[0]] = t
             used[0] += 1
     free(masks)

@@ -101,6 +101,7 @@ print(LEVEL, said.hexdigest())
 """
 
 
+@pytest.mark.timeout(600)  # it compiles every module for every level
 @pytest.mark.parametrize("mode", ["release", "pure"])
 def test_wheel(tmp_path: Path, mode: str) -> None:
     levels = ["pure", *(COMPILED_LEVELS if mode == "release" else ())]

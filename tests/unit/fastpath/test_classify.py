@@ -125,17 +125,17 @@ def test_addresses_at_both_ends(stage: ModuleType) -> None:
 
 
 def test_many_rules_of_one_bucket_and_none_that_fits_a_table(stage: ModuleType) -> None:
-    """2,500 rules without addresses: no mask spreads them, and there are more than the rows take."""
+    """4,000 rules without addresses: no mask spreads them, and there are more than the rows take."""
     if stage.__name__.endswith("_py"):
         pytest.skip("the plain twin has one form only")
     made = dict(
-        enumerate(Rule(priority=i % 7, source_ports=(i, i + 3), destination_ports=(i // 2, 60000)) for i in range(2500))
+        enumerate(Rule(priority=i % 7, source_ports=(i, i + 3), destination_ports=(i // 2, 60000)) for i in range(4000))
     )
     rules = rule_set(stage, list(made.values()))
     assert rules.stats()["ipv4"]["linear"] > 0
-    headers = [host(1, port=p, source_port=q) for p in range(0, 60001, 4000) for q in range(0, 2600, 400)]
+    headers = [host(1, port=p, source_port=q) for p in range(0, 60001, 4000) for q in range(0, 4200, 600)]
     assert answers(stage, rules, headers) == expected(made, headers)
-    gone = range(0, 2500, 2)
+    gone = range(0, 4000, 2)
     rules.update(remove=gone)
     for id in gone:
         del made[id]
