@@ -72,9 +72,14 @@ cdef extern from "classify.h" nogil:
         uint32_t *extra_more
         uint8_t *leaves
         uint64_t *ranks
+        uint64_t *past
+        const uint64_t *pending
+        uint64_t base
+        uint64_t version
         uint32_t *ids
     ctypedef struct chunk_t:
         uint32_t count
+        uint64_t version
         const uint8_t *key
         uint32_t word[10][256]
         uint64_t best[256]

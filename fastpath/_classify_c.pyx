@@ -21,9 +21,16 @@ cdef extern from "classify.h" nogil:
     void take_keys(chunk_t *c, const void *keys, uint32_t n, const int version)
 
 
-cdef void run4(const engine_t *e, const uint8_t *keys, const uint16_t *more, size_t n, int32_t *out) noexcept nogil:
+cdef inline uint64_t version_of(const engine_t *e, uint64_t seen) noexcept nogil:
+    # The one that this lookup fixes, from the engine's base. An engine may be published just before its version is.
+    return (e.version if e.version > seen else seen) - e.base
+
+
+cdef void run4(const engine_t *e, uint64_t seen, const uint8_t *keys, const uint16_t *more, size_t n,
+               int32_t *out) noexcept nogil:
     cdef chunk_t c
     cdef size_t i = 0
+    c.version = version_of(e, seen)
     while i < n:
         take_keys(&c, keys + 16 * i, <uint32_t> (n - i if n - i < CHUNK else CHUNK), 4)
         classify_chunk(e, &c, more + i if more != NULL else NULL, 4)
@@ -31,9 +38,11 @@ cdef void run4(const engine_t *e, const uint8_t *keys, const uint16_t *more, siz
         i += CHUNK
 
 
-cdef void run6(const engine_t *e, const uint8_t *keys, const uint16_t *more, size_t n, int32_t *out) noexcept nogil:
+cdef void run6(const engine_t *e, uint64_t seen, const uint8_t *keys, const uint16_t *more, size_t n,
+               int32_t *out) noexcept nogil:
     cdef chunk_t c
     cdef size_t i = 0
+    c.version = version_of(e, seen)
     while i < n:
         take_keys(&c, keys + 64 * i, <uint32_t> (n - i if n - i < CHUNK else CHUNK), 6)
         classify_chunk(e, &c, more + i if more != NULL else NULL, 6)
@@ -44,6 +53,7 @@ cdef void run6(const engine_t *e, const uint8_t *keys, const uint16_t *more, siz
 def lookup_keys(RuleSet rules not None, keys, out, version=4, more=None):
     cdef Py_buffer k, o, m
     cdef size_t n, size
+    cdef uint64_t seen
     cdef int place, six = version == 6
     if version not in (4, 6):
         raise ValueError("version is 4 or 6")
@@ -65,10 +75,13 @@ def lookup_keys(RuleSet rules not None, keys, out, version=4, more=None):
                     raise ValueError(f"more: {n} keys need {2 * n} bytes")
                 place = rules.enter()
                 with nogil:
+                    seen = rules.seen()
                     if six:
-                        run6(rules.read6(), <const uint8_t *> k.buf, <const uint16_t *> m.buf, n, <int32_t *> o.buf)
+                        run6(rules.read6(), seen, <const uint8_t *> k.buf, <const uint16_t *> m.buf, n,
+                             <int32_t *> o.buf)
                     else:
-                        run4(rules.read4(), <const uint8_t *> k.buf, <const uint16_t *> m.buf, n, <int32_t *> o.buf)
+                        run4(rules.read4(), seen, <const uint8_t *> k.buf, <const uint16_t *> m.buf, n,
+                             <int32_t *> o.buf)
                     rules.leave(place)
             finally:
                 if more is not None:
@@ -125,7 +138,8 @@ cdef inline void put_word(
     memcpy(keys + i * size + 4 * word, &value, 4)
 
 
-cdef uint32_t run_batch(const batch_t *b, const engine_t *e, int version, int direction, int zone) noexcept nogil:
+cdef uint32_t run_batch(const batch_t *b, const engine_t *e, uint64_t seen, int version, int direction,
+                        int zone) noexcept nogil:
     cdef chunk_t c
     cdef uint8_t[16384] keys
     cdef uint32_t[256] packet
@@ -136,6 +150,7 @@ cdef uint32_t run_batch(const batch_t *b, const engine_t *e, int version, int di
     cdef const flow_key *k
     memset(keys, 0, sizeof(keys))
     c.key = keys
+    c.version = version_of(e, seen)
     while first < b.count:
         n = some(b, &first, version, packet)
         for i in range(n):
@@ -168,6 +183,7 @@ cdef uint32_t run_batch(const batch_t *b, const engine_t *e, int version, int di
 def lookup(Batch batch not None, RuleSet rules not None, *, direction=0, zone=None):
     cdef int way = direction, where = FROM_KEY if zone is None else zone
     cdef uint32_t matched, i
+    cdef uint64_t seen
     cdef int place
     if not 0 <= way <= 1:
         raise ValueError("direction is 0 or 1")
@@ -179,8 +195,9 @@ def lookup(Batch batch not None, RuleSet rules not None, *, direction=0, zone=No
         with nogil:
             for i in range(batch.b.count):
                 batch.b.rule[i] = -1
-            matched = run_batch(&batch.b, rules.read4(), 4, way, where)
-            matched += run_batch(&batch.b, rules.read6(), 6, way, where)
+            seen = rules.seen()
+            matched = run_batch(&batch.b, rules.read4(), seen, 4, way, where)
+            matched += run_batch(&batch.b, rules.read6(), seen, 6, way, where)
             rules.leave(place)
     finally:
         batch.leave()

@@ -11,47 +11,51 @@ cdef enum:
     FREE_MEMORY = 0
     FREE_ROWS = 1
     FREE_POOL = 2
-    GIVE_RUN4 = 4
-    GIVE_RUN6 = 6
+    GIVE_RUN = 3
+    EMPTY_BUCKET = 4        # its run holds nothing but a past, which nobody needs then
 
 ctypedef struct retired_t:
-    uint64_t epoch
-    void *at
+    uint64_t epoch          # the first version without it
+    void *at                # EMPTY_BUCKET: the bucket's word
     uint32_t first
     uint32_t units
-    uint32_t pool           # which one a run belongs to
-    int what
+    uint32_t pool           # which one of its family a run belongs to
+    short what
+    short six
 
 # The writer's half of a rule set, without the rules' ids.
 ctypedef struct store_t:
-    family_t four
-    family_t six
-    pool_t pool4
-    pool_t pool6
-    uint32_t pools          # how many there have been
+    family_t[2] family      # IPv4, IPv6; so are all pairs here
+    pool_t[2] pool
+    uint32_t[2] pools       # how many there have been
     uint32_t *ids           # by number; NULL while a rule's number is its id
     uint64_t random
-    retired_t *retired
+    retired_t *retired      # a ring of 2^n, by epoch
+    size_t first_retired    # number of the first, of the next; they only grow
     size_t retirees
     size_t retired_room
     uint64_t next_epoch     # of the version that is being made
+    uint64_t pending        # the same, for readers: stored before anything of it is
 
 # A version of one family being made.
 ctypedef struct draft_t:
     engine_t *now           # what is published
-    engine_t *next          # NULL: nothing but single words has changed
-    bint single             # one entry at most: its word is written in place
-    uint32_t copied         # tables whose directory is already a copy
-    bint alive_copied
+    engine_t *next          # NULL: nothing but words has changed
+    pool_t *old             # of `now`, if `next` has a new one
     bint rows               # the bit rows must be built anew
+    bint tails              # the rules that fit nowhere
+    bint extras             # those that ask for flags or DSCP
     bint full               # everything must be
 
-cdef void retire(store_t *s, int what, void *at, uint32_t first, uint32_t units) noexcept nogil
-# Free what nobody reads any more; `oldest` is the epoch of the oldest reader, or the present one.
-cdef void reclaim(store_t *s, uint64_t oldest) noexcept nogil
-# Remove an entry from wherever it lives; let one live somewhere. -1: no memory.
-cdef int take_out(store_t *s, family_t *f, pool_t *p, draft_t *d, uint32_t i) noexcept nogil
-cdef int put_in(store_t *s, family_t *f, pool_t *p, draft_t *d, uint32_t i) noexcept nogil
-# What the changes made necessary, and what both versions share. -1: no memory.
+# Remove an entry from wherever it lives; let one live somewhere. Without memory, everything is to be built anew.
+cdef void take_out(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil
+cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil
+# What the changes made necessary. -1: no memory; the drafts must then be dropped.
 cdef int finish(store_t *s, draft_t *d) noexcept nogil
+# Forget what was made for two drafts, and what was retired since there were `retirees`.
+cdef void drop(store_t *s, draft_t *d, size_t retirees) noexcept nogil
+# Retire what the published drafts replace.
+cdef void succeed(store_t *s, draft_t *d) noexcept nogil
+# Free what nobody reads any more; `oldest` is the version of the oldest reader, or the present one.
+cdef void reclaim(store_t *s, uint64_t oldest) noexcept nogil
 cdef void engine_free(engine_t *e) noexcept nogil

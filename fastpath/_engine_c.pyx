@@ -4,11 +4,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
-from fastpath._classify cimport BROAD, DELTA, EMPTY_WORD, TABLES, broad_t, engine_t, wide_rule
-from fastpath._entries cimport (
-    IN_BROAD, IN_DELTA, IN_EXTRA, IN_TAIL, NONE, NOWHERE, entry_t, family_t,
-)
-from fastpath._entries_c cimport set_levels, sort_entries, wide
+from fastpath._classify cimport BROAD, DELTA, EMPTY_WORD, TABLES, broad_t, engine_t, table_t, wide_rule
+from fastpath._entries cimport IN_BROAD, IN_DELTA, IN_EXTRA, IN_TAIL, NONE, NOWHERE, entry_t, family_t
+from fastpath._entries_c cimport ALL, ROWS, set_levels, sort_entries, wide
 from fastpath._rows_c cimport rows_build, rows_free
 from fastpath._tables_c cimport (
     CAP4_MORE, CAP6_MORE, bucket, leaf_write, lives_in, pool_close, pool_give, pool_open, pool_t, table_empty,
@@ -18,10 +16,8 @@ from fastpath._tables_c cimport (
 cdef extern from * nogil:
     """
     static inline void np_store_word(uint32_t *at, uint32_t w) { __atomic_store_n(at, w, __ATOMIC_RELEASE); }
-    static inline void np_and_word(uint64_t *at, uint64_t w) { __atomic_and_fetch(at, w, __ATOMIC_RELEASE); }
     """
     void np_store_word(uint32_t *at, uint32_t w)
-    void np_and_word(uint64_t *at, uint64_t w)
 
 cdef enum:
     UNITS = 1 << 20
@@ -29,50 +25,53 @@ cdef enum:
     STANDING_BITS = 11      # of the directories of tables that stand by
 
 
-cdef void retire(store_t *s, int what, void *at, uint32_t first, uint32_t units) noexcept nogil:
-    # Something that the next version no longer has.
+cdef int retired_room(store_t *s, size_t n) noexcept nogil:
+    # Make sure that `n` things can be retired. -1: no memory.
     cdef retired_t *more
-    cdef retired_t *r
-    if s.retirees == s.retired_room:
-        more = <retired_t *> realloc(s.retired, (2 * s.retired_room + 64) * sizeof(retired_t))
-        if more == NULL:
-            return      # lost until the process ends
-        s.retired = more
-        s.retired_room = 2 * s.retired_room + 64
-    r = &s.retired[s.retirees]
+    cdef size_t i, room = s.retired_room if s.retired_room else 64
+    if s.retirees - s.first_retired + n <= s.retired_room:
+        return 0
+    while s.retirees - s.first_retired + n > room:
+        room *= 2
+    more = <retired_t *> malloc(room * sizeof(retired_t))
+    if more == NULL:
+        return -1
+    for i in range(s.first_retired, s.retirees):
+        more[i & (room - 1)] = s.retired[i & (s.retired_room - 1)]
+    free(s.retired)
+    s.retired, s.retired_room = more, room
+    return 0
+
+
+cdef void retire(store_t *s, int what, int k, void *at, uint32_t first, uint32_t units, uint64_t epoch) noexcept nogil:
+    # Something that the version `epoch` no longer has; there is room for it.
+    cdef retired_t *r = &s.retired[s.retirees & (s.retired_room - 1)]
     s.retirees += 1
-    r.epoch, r.what, r.at, r.first, r.units, r.pool = s.next_epoch, what, at, first, units, s.pools
-
-
-cdef void retire_once(store_t *s, int what, void *at) noexcept nogil:
-    # The same for what the draft may have replaced already.
-    cdef size_t i
-    if at == NULL:
-        return
-    for i in range(s.retirees):
-        if s.retired[i].at == at:
-            return
-    retire(s, what, at, 0, 0)
+    r.epoch, r.what, r.six, r.at, r.first, r.units, r.pool = epoch, <short> what, <short> k, at, first, units, s.pools[k]
 
 
 cdef void reclaim(store_t *s, uint64_t oldest) noexcept nogil:
-    cdef size_t i, kept = 0
-    cdef retired_t *r
-    for i in range(s.retirees):
-        r = &s.retired[i]
+    cdef retired_t r
+    while s.first_retired < s.retirees:
+        r = s.retired[s.first_retired & (s.retired_room - 1)]
         if r.epoch > oldest:
-            s.retired[kept] = r[0]
-            kept += 1
-        elif r.what == FREE_MEMORY:
+            break
+        s.first_retired += 1
+        if r.what == FREE_MEMORY:
             free(r.at)
         elif r.what == FREE_ROWS:
             rows_free(<broad_t *> r.at)
         elif r.what == FREE_POOL:
             pool_close(<pool_t *> r.at)
             free(r.at)
-        elif r.pool == s.pools:
-            pool_give(&s.pool4 if r.what == GIVE_RUN4 else &s.pool6, r.first, r.units)
-    s.retirees = kept
+        elif r.pool != s.pools[r.six]:
+            pass            # the whole pool goes
+        elif r.what == GIVE_RUN:
+            pool_give(&s.pool[r.six], r.first, r.units)
+        elif (<uint32_t *> r.at)[0] == (<uint32_t> EMPTY_WORD | <uint32_t> 1 << 20 | r.first):
+            # All readers see the bucket empty, so it may say that itself. Who looks just now still goes by the run.
+            np_store_word(<uint32_t *> r.at, EMPTY_WORD)
+            retire(s, GIVE_RUN, r.six, NULL, r.first, 1, s.next_epoch + 1)
 
 
 cdef int draft_copy(draft_t *d) noexcept nogil:
@@ -82,26 +81,6 @@ cdef int draft_copy(draft_t *d) noexcept nogil:
             return -1
         memcpy(d.next, d.now, sizeof(engine_t))
     return 0
-
-
-cdef uint32_t *directory_for(store_t *s, draft_t *d, uint32_t t) noexcept nogil:
-    # The directory to write to: the published one for a single entry, else a copy that is published with the rest.
-    cdef uint32_t *copy
-    cdef size_t size
-    if d.single:
-        return d.now.table[t].directory
-    if draft_copy(d):
-        return NULL
-    if not d.copied >> t & 1:
-        size = <size_t> 4 << (32 - d.next.table[t].shift)
-        copy = <uint32_t *> malloc(size)
-        if copy == NULL:
-            return NULL
-        memcpy(copy, d.next.table[t].directory, size)
-        retire(s, FREE_MEMORY, d.next.table[t].directory, 0, 0)
-        d.next.table[t].directory = copy
-        d.copied |= <uint32_t> 1 << t
-    return d.next.table[t].directory
 
 
 cdef uint32_t read_run(const pool_t *p, uint32_t word, uint32_t *run) noexcept nogil:
@@ -116,85 +95,100 @@ cdef uint32_t read_run(const pool_t *p, uint32_t word, uint32_t *run) noexcept n
     return n
 
 
-cdef int put_run(store_t *s, family_t *f, pool_t *p, uint32_t *directory_word, uint32_t *run, uint32_t n) noexcept nogil:
-    cdef uint32_t word = leaf_write(f, p, run, n), old = directory_word[0]
+cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t *run, uint32_t n) noexcept nogil:
+    # Let a bucket lead to these entries, from the version that is being made on. -1: no memory, nothing has changed.
+    cdef pool_t *p = &s.pool[k]
+    cdef uint32_t word, old = at[0]
+    cdef uint64_t since = s.next_epoch - d.now.base
+    if retired_room(s, 2):
+        return -1
+    word = leaf_write(&s.family[k], p, run, n, True)
     if word == 0:
         return -1
-    np_store_word(directory_word, word)
+    p.past[word & 0xFFFFF] = <uint64_t> old << 32 | since
+    np_store_word(at, word)
     if old != EMPTY_WORD:
-        retire(s, GIVE_RUN4 if f.version == 4 else GIVE_RUN6, NULL, old & 0xFFFFF, old >> 20 & 0xF)
+        retire(s, GIVE_RUN, k, NULL, old & 0xFFFFF, old >> 20 & 0xF, s.next_epoch)
+    if n == 0:
+        retire(s, EMPTY_BUCKET, k, at, word & 0xFFFFF, 1, s.next_epoch)
     return 0
 
 
-cdef int take_out(store_t *s, family_t *f, pool_t *p, draft_t *d, uint32_t i) noexcept nogil:
-    cdef uint8_t place = f.entry[i].place
-    cdef engine_t *e = d.next if d.next != NULL else d.now
-    cdef uint32_t *directory
-    cdef uint32_t[64] run
-    cdef uint32_t at, n, k, kept = 0
+cdef int take_bit(draft_t *d, uint32_t bit) noexcept nogil:
+    # Remove one of the broad rules.
     cdef uint64_t *alive
-    if d.full or place == NOWHERE:
-        return 0
-    if place == IN_TAIL or place == IN_EXTRA:
-        d.full = True
-        return 0
-    if place == IN_BROAD or place == IN_DELTA:
-        if d.rows:
-            return 0    # they are built anew from what is left
-        if place == IN_DELTA:
-            if draft_copy(d):
-                return -1
-            e = d.next
-            for at in range(e.deltas):
-                if e.delta_entry[at] == i:
-                    n = e.deltas - at - 1
-                    memmove(&e.delta[at], &e.delta[at + 1], n * sizeof(wide_rule))
-                    memmove(&e.delta_entry[at], &e.delta_entry[at + 1], n * 4)
-                    e.deltas -= 1
-                    break
-            return 0
-        at = f.entry[i].at
-        if d.single:
-            np_and_word(&d.now.alive[at >> 6], ~(<uint64_t> 1 << (at & 63)))
-            return 0
-        if draft_copy(d):
-            return -1
-        if not d.alive_copied:
-            alive = <uint64_t *> malloc(<size_t> d.next.broad.words * 8)
-            if alive == NULL:
-                return -1
-            memcpy(alive, d.next.alive, <size_t> d.next.broad.words * 8)
-            retire(s, FREE_MEMORY, d.next.alive, 0, 0)
-            d.next.alive = alive
-            d.alive_copied = True
-        d.next.alive[at >> 6] &= ~(<uint64_t> 1 << (at & 63))
-        return 0
-    at = bucket(f, &e.table[place], i)
-    directory = directory_for(s, d, place)
-    if directory == NULL:
+    cdef size_t size = <size_t> d.now.broad.words * 8
+    if draft_copy(d):
         return -1
-    n = read_run(p, directory[at], run)
-    for k in range(n):
-        if run[k] != i:
-            run[kept] = run[k]
-            kept += 1
-    return put_run(s, f, p, &directory[at], run, kept)
+    if d.next.alive == d.now.alive:
+        alive = <uint64_t *> malloc(size)
+        if alive == NULL:
+            return -1
+        memcpy(alive, d.now.alive, size)
+        d.next.alive = alive
+    d.next.alive[bit >> 6] &= ~(<uint64_t> 1 << (bit & 63))
+    return 0
 
 
-cdef int put_in(store_t *s, family_t *f, pool_t *p, draft_t *d, uint32_t i) noexcept nogil:
-    cdef engine_t *e = d.next if d.next != NULL else d.now
-    cdef uint32_t t, at, word, n, j, most = CAP4_MORE if f.version == 4 else CAP6_MORE
-    cdef uint32_t *directory
+cdef int take_waiting(draft_t *d, uint32_t i) noexcept nogil:
+    # Remove one of those that wait for the rows.
+    cdef uint32_t at, n
+    if draft_copy(d):
+        return -1
+    for at in range(d.next.deltas):
+        if d.next.delta_entry[at] == i:
+            n = d.next.deltas - at - 1
+            memmove(&d.next.delta[at], &d.next.delta[at + 1], n * sizeof(wide_rule))
+            memmove(&d.next.delta_entry[at], &d.next.delta_entry[at + 1], n * 4)
+            d.next.deltas -= 1
+            break
+    return 0
+
+
+cdef void take_out(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
+    cdef family_t *f = &s.family[k]
+    cdef uint8_t place = f.entry[i].place
+    cdef table_t *t
     cdef uint32_t[64] run
-    if f.entry[i].more:
-        d.full = True
+    cdef uint32_t at, n, j, kept = 0
+    if d.full or place == NOWHERE:
+        return
+    if place == IN_TAIL:
+        d.tails = True
+    elif place == IN_EXTRA:
+        d.extras = True
+    elif place == IN_BROAD or place == IN_DELTA:
+        # Rows are built from what is left.
+        if not d.rows and (take_bit(d, f.entry[i].at) if place == IN_BROAD else take_waiting(d, i)):
+            d.full = True
+    else:
+        t = &(d.next if d.next != NULL else d.now).table[place]
+        at = bucket(f, t, i)
+        n = read_run(&s.pool[k], t.directory[at], run)
+        for j in range(n):
+            if run[j] != i:
+                run[kept] = run[j]
+                kept += 1
+        if put_run(s, k, d, &t.directory[at], run, kept):
+            d.full = True
+
+
+cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
+    cdef family_t *f = &s.family[k]
+    cdef engine_t *e = d.next if d.next != NULL else d.now
+    cdef uint32_t t, at, n, j, most = CAP6_MORE if k else CAP4_MORE
+    cdef uint32_t[64] run
     if d.full:
-        return 0
+        return
+    if f.entry[i].more:
+        f.entry[i].place = IN_EXTRA
+        d.extras = True
+        return
     for t in range(e.tables):
         if not lives_in(f, &e.table[t], i):
             continue
         at = bucket(f, &e.table[t], i)
-        n = read_run(p, e.table[t].directory[at], run)
+        n = read_run(&s.pool[k], e.table[t].directory[at], run)
         if n >= most:
             continue
         j = n
@@ -202,54 +196,87 @@ cdef int put_in(store_t *s, family_t *f, pool_t *p, draft_t *d, uint32_t i) noex
             run[j] = run[j - 1]
             j -= 1
         run[j] = i
-        directory = directory_for(s, d, t)
-        if directory == NULL:
-            return -1
         f.entry[i].place = <uint8_t> t
-        return put_run(s, f, p, &directory[at], run, n + 1)
+        if put_run(s, k, d, &e.table[t].directory[at], run, n + 1):
+            d.full = True
+        return
     f.entry[i].place = IN_DELTA
     if d.rows:
-        return 0
+        return
     if draft_copy(d):
-        return -1
-    if d.next.deltas == DELTA:
+        d.full = True
+    elif d.next.deltas == DELTA:
         d.rows = True
-        return 0
-    wide(f, i, &d.next.delta[d.next.deltas])
-    d.next.delta_entry[d.next.deltas] = i
-    d.next.deltas += 1
-    return 0
+    else:
+        wide(f, i, &d.next.delta[d.next.deltas])
+        d.next.delta_entry[d.next.deltas] = i
+        d.next.deltas += 1
 
 
 cdef int rows_for(family_t *f, const uint32_t *chosen, uint32_t n, engine_t *e) noexcept nogil:
-    # The bit rows of `chosen` and their `alive` bits.
+    # The bit rows of `chosen` and their `alive` bits. -1: no memory, `e` is as it was.
     cdef uint32_t i
-    e.broad = NULL
-    e.alive = NULL
-    if n == 0:
-        return 0
-    e.broad = rows_build(f, chosen, n)
-    if e.broad == NULL:
-        return -1
-    e.alive = <uint64_t *> malloc(<size_t> e.broad.words * 8)
-    if e.alive == NULL:
-        rows_free(e.broad)
-        e.broad = NULL
-        return -1
-    memset(e.alive, 0xFF, <size_t> e.broad.words * 8)
+    cdef broad_t *rows = NULL
+    cdef uint64_t *alive = NULL
+    if n:
+        rows = rows_build(f, chosen, n)
+        if rows == NULL:
+            return -1
+        alive = <uint64_t *> malloc(<size_t> rows.words * 8)
+        if alive == NULL:
+            rows_free(rows)
+            return -1
+        memset(alive, 0xFF, <size_t> rows.words * 8)
+    e.broad, e.alive = rows, alive
     for i in range(n):
         f.entry[chosen[i]].place = IN_BROAD
     return 0
 
 
-cdef int stand_by(store_t *s, family_t *f, pool_t *p, engine_t *e) noexcept nogil:
+cdef int list_for(family_t *f, const uint32_t *chosen, uint32_t n, engine_t *e, int place) noexcept nogil:
+    # The rules that every packet is compared with: IN_TAIL or IN_EXTRA. -1: no memory, `e` is as it was.
+    cdef wide_rule *rules = NULL
+    cdef uint32_t *more = NULL
+    cdef uint32_t i
+    if n:
+        rules = <wide_rule *> malloc(n * sizeof(wide_rule))
+        more = <uint32_t *> malloc(<size_t> n * 4)
+        if rules == NULL or more == NULL:
+            free(rules)
+            free(more)
+            return -1
+    for i in range(n):
+        wide(f, chosen[i], &rules[i])
+        more[i] = f.entry[chosen[i]].more
+        f.entry[chosen[i]].place = <uint8_t> place
+    if place == IN_EXTRA:
+        e.extra, e.extra_more, e.extras = rules, more, n
+    else:
+        free(more)
+        e.tail, e.tails = rules, n
+    return 0
+
+
+cdef int list_again(family_t *f, draft_t *d, int place) noexcept nogil:
+    cdef uint32_t *chosen = <uint32_t *> malloc(<size_t> (f.count + 1) * 4)
+    cdef uint32_t n = sort_entries(f, chosen, place) if chosen != NULL else NONE
+    cdef int result = -1
+    if n != NONE and draft_copy(d) == 0:
+        result = list_for(f, chosen, n, d.next, place)
+    free(chosen)
+    return result
+
+
+cdef int stand_by(store_t *s, int k, engine_t *e) noexcept nogil:
     # Where rules come in that only the rows could take, two coarse tables take the next ones: rows are costly to change.
-    cdef uint8_t half = 16 if f.version == 4 else 32, source, destination
+    cdef pool_t *p = &s.pool[k]
+    cdef family_t *f = &s.family[k]
+    cdef uint8_t half = 32 if k else 16, source, destination
     cdef uint32_t turn, t
     cdef bint there
     if p.leaves == NULL and pool_open(p, f.per_unit, UNITS):
         return -1
-    e.leaves, e.ranks = p.leaves, p.ranks
+    e.leaves, e.ranks, e.past = p.leaves, p.ranks, p.past
     for turn in range(2):
         source, destination = 0 if turn else half, half if turn else 0
         there = False
@@ -264,57 +291,46 @@ cdef int stand_by(store_t *s, family_t *f, pool_t *p, engine_t *e) noexcept nogi
     return 0
 
 
-cdef int build_rows(store_t *s, family_t *f, pool_t *p, draft_t *d) noexcept nogil:
+cdef int build_rows(store_t *s, int k, draft_t *d) noexcept nogil:
     # The broad rules anew, with those that waited.
+    cdef family_t *f = &s.family[k]
     cdef uint32_t *chosen = <uint32_t *> malloc(<size_t> (f.count + 1) * 4)
-    cdef uint32_t n = sort_entries(f, chosen, True) if chosen != NULL else NONE
-    cdef broad_t *rows
-    cdef uint64_t *alive
+    cdef uint32_t n = sort_entries(f, chosen, ROWS) if chosen != NULL else NONE
+    cdef engine_t was
     cdef int result = -1
     if n != NONE and draft_copy(d) == 0:
         if n > ROWS_MOST or (n > BROAD and n > f.rows_built + 256):
             d.full = True
             result = 0
         else:
-            rows, alive = d.next.broad, d.next.alive
+            was = d.next[0]
             result = rows_for(f, chosen, n, d.next)
             if result == 0:
-                if d.alive_copied:
-                    free(alive)
-                else:
-                    retire_once(s, FREE_MEMORY, alive)
-                retire_once(s, FREE_ROWS, rows)
+                # What an earlier step of this draft made, nobody has seen.
+                if was.alive != d.now.alive:
+                    free(was.alive)
                 d.next.deltas = 0
-                result = stand_by(s, f, p, d.next)
-            else:
-                d.next.broad, d.next.alive = rows, alive
+                result = stand_by(s, k, d.next)
     free(chosen)
     return result
 
 
-cdef int build_parts(store_t *s, family_t *f, pool_t *p, engine_t *e, uint32_t *chosen, uint32_t n) noexcept nogil:
+cdef int build_parts(store_t *s, int k, pool_t *p, engine_t *e, uint32_t *chosen, uint32_t n) noexcept nogil:
+    cdef family_t *f = &s.family[k]
     cdef long left = n
-    cdef uint32_t i, rows
+    cdef uint32_t rows
     if n > BROAD:
         if pool_open(p, f.per_unit, UNITS):
             return -1
         left = tables_build(f, e.table, &e.tables, p, chosen, n, BROAD, &s.random)
         if left < 0:
             return -1
-        e.leaves, e.ranks = p.leaves, p.ranks
+        e.leaves, e.ranks, e.past = p.leaves, p.ranks, p.past
     rows = <uint32_t> left if left <= ROWS_MOST else ROWS_MOST
+    f.rows_built = rows
     if rows_for(f, chosen, rows, e):
         return -1
-    f.rows_built = rows
-    if left > rows:
-        e.tail = <wide_rule *> malloc((left - rows) * sizeof(wide_rule))
-        if e.tail == NULL:
-            return -1
-        for i in range(rows, <uint32_t> left):
-            wide(f, chosen[i], &e.tail[e.tails])
-            f.entry[chosen[i]].place = IN_TAIL
-            e.tails += 1
-    return 0
+    return list_for(f, chosen + rows, <uint32_t> left - rows, e, IN_TAIL)
 
 
 cdef void engine_free(engine_t *e) noexcept nogil:
@@ -331,80 +347,121 @@ cdef void engine_free(engine_t *e) noexcept nogil:
     free(e)
 
 
-cdef int build_full(store_t *s, family_t *f, pool_t *p, draft_t *d) noexcept nogil:
+cdef void drop_one(store_t *s, int k, draft_t *d) noexcept nogil:
+    # What the draft does not share with what is published.
+    cdef uint32_t t
+    cdef engine_t *e = d.next
+    if d.old != NULL:
+        pool_close(&s.pool[k])
+        s.pool[k] = d.old[0]
+        free(d.old)
+        d.old = NULL
+        engine_free(e)
+    elif e != NULL:
+        for t in range(d.now.tables, e.tables):
+            free(e.table[t].directory)
+        if e.broad != d.now.broad:
+            rows_free(e.broad)
+        if e.alive != d.now.alive:
+            free(e.alive)
+        if e.tail != d.now.tail:
+            free(e.tail)
+        if e.extra != d.now.extra:
+            free(e.extra)
+        if e.extra_more != d.now.extra_more:
+            free(e.extra_more)
+        free(e)
+    d.next = NULL
+
+
+cdef void drop(store_t *s, draft_t *d, size_t retirees) noexcept nogil:
+    drop_one(s, 0, &d[0])
+    drop_one(s, 1, &d[1])
+    s.retirees = retirees
+
+
+cdef int build_full(store_t *s, int k, draft_t *d) noexcept nogil:
     # Everything anew from the entries, into a new pool.
+    cdef family_t *f = &s.family[k]
     cdef uint32_t *chosen = <uint32_t *> malloc(<size_t> (f.count + 1) * 4)
-    cdef uint32_t all = sort_entries(f, chosen, False) if chosen != NULL else NONE
+    cdef uint32_t *plain = <uint32_t *> malloc(<size_t> (f.count + 1) * 4)
+    cdef uint32_t all = sort_entries(f, chosen, ALL) if chosen != NULL and plain != NULL else NONE
     cdef engine_t *e = <engine_t *> calloc(1, sizeof(engine_t))
     cdef pool_t *old = <pool_t *> malloc(sizeof(pool_t))
-    cdef uint32_t i, n = 0, extras = 0, t
+    cdef pool_t fresh
+    cdef uint32_t i, n = 0, extras = 0
     cdef int result = -1
+    memset(&fresh, 0, sizeof(fresh))
+    drop_one(s, k, d)
     if all != NONE and e != NULL and old != NULL:
         set_levels(f, chosen, all)
         for i in range(all):
             f.entry[chosen[i]].place = NOWHERE
-            extras += f.entry[chosen[i]].more != 0
-        e.extra = <wide_rule *> malloc(extras * sizeof(wide_rule) + 1)
-        e.extra_more = <uint32_t *> malloc(<size_t> extras * 4 + 1)
-        if e.extra != NULL and e.extra_more != NULL:
-            for i in range(all):
-                if f.entry[chosen[i]].more:
-                    wide(f, chosen[i], &e.extra[e.extras])
-                    e.extra_more[e.extras] = f.entry[chosen[i]].more
-                    e.extras += 1
-                    f.entry[chosen[i]].place = IN_EXTRA
-                else:
-                    chosen[n] = chosen[i]
-                    n += 1
-            old[0] = p[0]
-            memset(p, 0, sizeof(pool_t))
-            result = build_parts(s, f, p, e, chosen, n)
-            if result:
-                pool_close(p)
-                p[0] = old[0]
+            if f.entry[chosen[i]].more:
+                chosen[extras] = chosen[i]
+                extras += 1
+            else:
+                plain[n] = chosen[i]
+                n += 1
+        e.base, e.pending = s.next_epoch, &s.pending
+        result = list_for(f, chosen, extras, e, IN_EXTRA)
+        if result == 0:
+            result = build_parts(s, k, &fresh, e, plain, n)
     free(chosen)
+    free(plain)
     if result:
+        pool_close(&fresh)
         free(old)
         engine_free(e)
         return -1
-    # Of the draft, only what nobody has seen goes at once.
-    if d.next != NULL:
-        for t in range(d.next.tables):
-            if d.copied >> t & 1 or t >= d.now.tables:
-                free(d.next.table[t].directory)
-        if d.next.broad != d.now.broad:
-            rows_free(d.next.broad)
-        if d.next.alive != d.now.alive:
-            free(d.next.alive)
-        free(d.next)
-    for t in range(d.now.tables):
-        retire_once(s, FREE_MEMORY, d.now.table[t].directory)
-    retire_once(s, FREE_ROWS, d.now.broad)
-    retire_once(s, FREE_MEMORY, d.now.alive)
-    retire_once(s, FREE_MEMORY, d.now.tail)
-    retire_once(s, FREE_MEMORY, d.now.extra)
-    retire_once(s, FREE_MEMORY, d.now.extra_more)
-    retire(s, FREE_POOL, old, 0, 0)
-    s.pools += 1
-    d.next = e
+    old[0] = s.pool[k]
+    s.pool[k] = fresh
+    d.old, d.next = old, e
     return 0
+
+
+cdef int finish_one(store_t *s, int k, draft_t *d) noexcept nogil:
+    cdef family_t *f = &s.family[k]
+    if d.rows and not d.full and build_rows(s, k, d):
+        d.full = True
+    if d.tails and not d.full and list_again(f, d, IN_TAIL):
+        d.full = True
+    if d.extras and not d.full and list_again(f, d, IN_EXTRA):
+        d.full = True
+    if d.full and build_full(s, k, d):
+        return -1
+    return draft_copy(d) if d.now.ids != s.ids else 0
 
 
 cdef int finish(store_t *s, draft_t *d) noexcept nogil:
-    cdef uint32_t k
-    cdef family_t *f
-    cdef pool_t *p
+    if finish_one(s, 0, &d[0]) or finish_one(s, 1, &d[1]):
+        return -1
+    return retired_room(s, 2 * (TABLES + 8))
+
+
+cdef void succeed(store_t *s, draft_t *d) noexcept nogil:
+    cdef uint32_t t
+    cdef int k
+    cdef engine_t *now
+    cdef engine_t *e
+    if d[0].now.ids != s.ids:
+        retire(s, FREE_MEMORY, 0, d[0].now.ids, 0, 0, s.next_epoch)
     for k in range(2):
-        f = &s.six if k else &s.four
-        p = &s.pool6 if k else &s.pool4
-        if d[k].rows and not d[k].full and build_rows(s, f, p, &d[k]):
-            return -1
-        if d[k].full and build_full(s, f, p, &d[k]):
-            return -1
-        if d[k].next != NULL:
-            d[k].next.ids = s.ids
-        elif d[k].now.ids != s.ids:
-            if draft_copy(&d[k]):
-                return -1
-            d[k].next.ids = s.ids
-    return 0
+        now, e = d[k].now, d[k].next
+        if e == NULL:
+            continue
+        if e.broad != now.broad:
+            retire(s, FREE_ROWS, k, now.broad, 0, 0, s.next_epoch)
+        if e.alive != now.alive:
+            retire(s, FREE_MEMORY, k, now.alive, 0, 0, s.next_epoch)
+        if e.tail != now.tail:
+            retire(s, FREE_MEMORY, k, now.tail, 0, 0, s.next_epoch)
+        if e.extra != now.extra:
+            retire(s, FREE_MEMORY, k, now.extra, 0, 0, s.next_epoch)
+            retire(s, FREE_MEMORY, k, now.extra_more, 0, 0, s.next_epoch)
+        if d[k].old != NULL:
+            for t in range(now.tables):
+                retire(s, FREE_MEMORY, k, now.table[t].directory, 0, 0, s.next_epoch)
+            retire(s, FREE_POOL, k, d[k].old, 0, 0, s.next_epoch)
+            s.pools[k] += 1
+        retire(s, FREE_MEMORY, k, now, 0, 0, s.next_epoch)

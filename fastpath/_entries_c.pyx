@@ -11,22 +11,39 @@ from fastpath._entries cimport (
 )
 
 
-cdef int grow(family_t *f) noexcept nogil:
-    cdef uint32_t more = 2 * f.capacity if f.capacity else 64
+cdef int entries_reserve(family_t *f, size_t n) noexcept nogil:
+    cdef size_t spare = f.capacity - f.live, more
     cdef void *at
-    at = realloc(f.sides, <size_t> more * 2 * f.key_words * 4)
+    if n <= spare:
+        return 0
+    # A set that grows one by one is copied now and then; one that is loaded at once takes no more than it needs.
+    more = <size_t> f.capacity + (n - spare)
+    if more < f.capacity + f.capacity // 4 + 16:
+        more = f.capacity + f.capacity // 4 + 16
+    at = realloc(f.sides, more * 2 * f.key_words * 4)
     if at == NULL:
         return -1
     f.sides = <uint32_t *> at
-    at = realloc(f.order, <size_t> more * 8)
+    at = realloc(f.order, more * 8)
     if at == NULL:
         return -1
     f.order = <uint64_t *> at
-    at = realloc(f.entry, <size_t> more * sizeof(entry_t))
+    at = realloc(f.entry, more * sizeof(entry_t))
     if at == NULL:
         return -1
     f.entry = <entry_t *> at
-    f.capacity = more
+    f.capacity = <uint32_t> more
+    return 0
+
+
+cdef int entries_copy(family_t *f, const family_t *of) noexcept nogil:
+    # Into an empty family of the same version. -1: no memory.
+    if entries_reserve(f, of.count):
+        return -1
+    memcpy(f.sides, of.sides, <size_t> of.count * 2 * of.key_words * 4)
+    memcpy(f.order, of.order, <size_t> of.count * 8)
+    memcpy(f.entry, of.entry, <size_t> of.count * sizeof(entry_t))
+    f.count, f.live, f.free = of.count, of.live, of.free
     return 0
 
 
@@ -35,8 +52,6 @@ cdef uint32_t entry_take(family_t *f) noexcept nogil:
     if i != NONE:
         f.free = f.entry[i].sibling
     else:
-        if f.count == f.capacity and grow(f):
-            return NONE
         i = f.count
         f.count += 1
     f.live += 1
@@ -75,8 +90,6 @@ cdef uint32_t entry_make(family_t *f, const packed_t *r, uint32_t rule, uint32_t
     cdef uint32_t first, last, zone, zones
     cdef int words = (<int> f.words - 2) // 2
     cdef entry_t *e
-    if i == NONE:
-        return NONE
     low = low_of(f, i)
     width = width_of(f, i)
     put_prefix(low, width, r.address[0], words, r.length[0])
@@ -126,16 +139,18 @@ cdef int by_order(const void *a, const void *b) noexcept nogil:
     return 1 if x > y else -1 if x < y else 0
 
 
-cdef uint32_t sort_entries(family_t *f, uint32_t *chosen, bint broad) noexcept nogil:
+cdef uint32_t sort_entries(family_t *f, uint32_t *chosen, int which) noexcept nogil:
     cdef sort_t *all = <sort_t *> malloc(<size_t> (f.count + 1) * sizeof(sort_t))
     cdef uint32_t i, n = 0
+    cdef int place
     cdef bint ordered = True
     if all == NULL:
         return NONE
     for i in range(f.count):
-        if f.entry[i].place == FREE:
+        place = f.entry[i].place
+        if place == FREE or (which == ROWS and place != IN_BROAD and place != IN_DELTA):
             continue
-        if broad and f.entry[i].place != IN_BROAD and f.entry[i].place != IN_DELTA:
+        if which != ALL and which != ROWS and place != which:
             continue
         all[n].order, all[n].entry = f.order[i], i
         if n and all[n - 1].order > all[n].order:

@@ -18,6 +18,8 @@ cdef class RuleSet:
 
     cdef int enter(self) except -1      # a reader begins: its place
     cdef void leave(self, int place) noexcept nogil
-    cdef engine_t *read4(self) noexcept nogil       # between the two
+    cdef uint64_t seen(self) noexcept nogil         # between the two: the version that the reader fixes, first of all
+    cdef engine_t *read4(self) noexcept nogil
     cdef engine_t *read6(self) noexcept nogil
+    cdef bint has(self, id)
     cdef bytes record(self, uint32_t id)

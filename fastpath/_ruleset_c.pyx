@@ -6,12 +6,16 @@ from array import array
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastpath._classify cimport WORDS4, WORDS6, engine_t, wide_rule
-from fastpath._engine_c cimport FREE_MEMORY, draft_t, engine_free, finish, put_in, reclaim, retire, store_t, take_out
+from fastpath._engine_c cimport (
+    draft_t, drop, engine_free, finish, put_in, reclaim, retired_t, store_t, succeed, take_out,
+)
 from fastpath._entries cimport NONE, entry_t, family_t, packed_t
-from fastpath._entries_c cimport entries_close, entry_free, entry_make, entry_record, set_levels
+from fastpath._entries_c cimport (
+    entries_close, entries_copy, entries_reserve, entry_free, entry_make, entry_record, set_levels,
+)
 from fastpath._rows_c cimport rows_bytes
 from fastpath._tables_c cimport pool_bytes, pool_close
 
@@ -38,11 +42,21 @@ cdef enum:
     RECORD = 56
     RENUMBER = 1 << 20      # numbers that may be unused
     MOST_RULES = 1 << 20
+    MOST_ENTRIES = 1 << 20  # of an IP version: what a directory word can name
+    NO_MEMORY = -1
+    TOO_MANY = -2
+
+cdef uint64_t REBASE = <uint64_t> 1 << 31   # versions since a build: what a run's past can name
 
 ctypedef struct rule_t:
     uint32_t number         # in order of insertion; of a free one the next free one
     uint32_t first[2]       # its IPv4 and IPv6 entries, NONE
     uint32_t live
+
+# What a transaction takes out, until it is certain.
+ctypedef struct taken_t:
+    packed_t record
+    uint32_t number
 
 ctypedef struct state_t:
     store_t store
@@ -53,91 +67,88 @@ ctypedef struct state_t:
     uint32_t live
     uint32_t next_number
     uint32_t ids_room
+    uint64_t since_build    # changes
     bint broken             # an update ended without memory: the next one builds everything
 
+# One transaction.
+ctypedef struct change_t:
+    const uint32_t *removed
+    size_t removals
+    const uint32_t *replaced
+    const packed_t *replacements
+    size_t replacing
+    const packed_t *added
+    size_t additions
+    uint32_t *ids
 
-cdef int remove_rule(state_t *s, draft_t *d, uint32_t id) noexcept nogil:
-    # Take a rule's entries out and free them. -1: no memory.
-    cdef uint32_t k, i, sibling
+
+cdef uint32_t parts_of(const packed_t *r) noexcept nogil:
+    # A zone without a direction is two ranges.
+    return 2 if r.zone != 0xFFFF and r.direction == 2 else 1
+
+
+cdef void forget_entries(state_t *s, draft_t *d, uint32_t id) noexcept nogil:
+    # Take a rule's entries out (of drafts, if there are any) and free them.
+    cdef uint32_t i, sibling
+    cdef int k
     cdef family_t *f
     for k in range(2):
-        f = &s.store.six if k else &s.store.four
+        f = &s.store.family[k]
         i = s.rule[id].first[k]
         while i != NONE:
             sibling = f.entry[i].sibling
-            if take_out(&s.store, f, &s.store.pool6 if k else &s.store.pool4, &d[k], i):
-                return -1
+            if d != NULL:
+                take_out(&s.store, k, &d[k], i)
             entry_free(f, i)
             i = sibling
         s.rule[id].first[k] = NONE
-    return 0
 
 
-cdef int insert_rule(state_t *s, draft_t *d, const packed_t *r, uint32_t id) noexcept nogil:
-    # Make a rule's entries, with the id and number that it has, and put them in. -1: no memory.
-    cdef uint32_t k, i, parts, number = s.rule[id].number
+cdef void make_entries(state_t *s, draft_t *d, const packed_t *r, uint32_t id) noexcept nogil:
+    # Make a rule's entries, with the id and number that it has, and put them in. There is room for them.
+    cdef uint32_t i, parts, number = s.rule[id].number
+    cdef int k
     cdef family_t *f
     s.rule[id].first[0] = s.rule[id].first[1] = NONE
     for k in range(2):
         if not r.versions >> k & 1:
             continue
-        f = &s.store.six if k else &s.store.four
-        # A zone without a direction is two ranges.
-        parts = 2 if r.zone != 0xFFFF and r.direction == 2 else 1
+        f = &s.store.family[k]
+        parts = parts_of(r)
         while parts:
             parts -= 1
-            i = entry_make(f, r, id, number, r.direction if r.zone == 0xFFFF or r.direction != 2 else <int> parts)
-            if i == NONE:
-                return -1
+            i = entry_make(f, r, id, number, <int> parts if parts_of(r) == 2 else r.direction)
             f.entry[i].sibling = s.rule[id].first[k]
             s.rule[id].first[k] = i
-            if put_in(&s.store, f, &s.store.pool6 if k else &s.store.pool4, &d[k], i):
-                return -1
-    return 0
+            if d != NULL:
+                put_in(&s.store, k, &d[k], i)
 
 
 cdef uint32_t take_rule(state_t *s) noexcept nogil:
-    # A new rule's id, with the next number. NONE: no memory.
-    cdef uint32_t id = s.free_rule, more
-    cdef void *at
+    # A new rule's id, with the next number. There is room for it.
+    cdef uint32_t id = s.free_rule
     if id == NONE:
-        if s.rules == s.room:
-            more = 2 * s.room if s.room else 64
-            at = realloc(s.rule, <size_t> more * sizeof(rule_t))
-            if at == NULL:
-                return NONE
-            s.rule = <rule_t *> at
-            s.room = more
         id = s.rules
         s.rules += 1
     else:
         s.free_rule = s.rule[id].number
     s.rule[id].number = s.next_number
     s.rule[id].live = 1
-    s.rule[id].first[0] = s.rule[id].first[1] = NONE
+    if s.store.ids != NULL:
+        # The published table is only written to beyond what anybody reads.
+        s.store.ids[s.next_number] = id
     s.next_number += 1
     s.live += 1
     return id
 
 
-cdef int name_number(state_t *s, uint32_t id) noexcept nogil:
-    # Let a rule's number lead to its id. The published table is only written to beyond what anybody reads.
-    cdef uint32_t number = s.rule[id].number, room, i
-    cdef uint32_t *ids
-    if s.store.ids == NULL and number == id:
-        return 0
-    if s.store.ids == NULL or number >= s.ids_room:
-        room = 2 * number + 64
-        ids = <uint32_t *> malloc(<size_t> room * 4)
-        if ids == NULL:
-            return -1
-        for i in range(number):
-            ids[i] = s.store.ids[i] if s.store.ids != NULL else i
-        if s.store.ids != NULL:
-            retire(&s.store, FREE_MEMORY, s.store.ids, 0, 0)
-        s.store.ids, s.ids_room = ids, room
-    s.store.ids[number] = id
-    return 0
+cdef void record_of(const state_t *s, uint32_t id, packed_t *r) noexcept nogil:
+    # A rule as it was packed, from its entries.
+    memset(r, 0, sizeof(packed_t))
+    if s.rule[id].first[0] != NONE:
+        entry_record(&s.store.family[0], s.rule[id].first[0], r)
+    if s.rule[id].first[1] != NONE:
+        entry_record(&s.store.family[1], s.rule[id].first[1], r)
 
 
 ctypedef struct sort_t:
@@ -151,16 +162,25 @@ cdef int by_number(const void *a, const void *b) noexcept nogil:
     return 1 if x > y else -1 if x < y else 0
 
 
-cdef int renumber(state_t *s) noexcept nogil:
+cdef void set_ids(state_t *s, const engine_t *published, uint32_t *ids, uint32_t room) noexcept nogil:
+    # A new table; the published one goes when the next version is published.
+    if s.store.ids != published.ids:
+        free(s.store.ids)
+    s.store.ids, s.ids_room = ids, room
+
+
+cdef int renumber(state_t *s, const engine_t *published, size_t more) noexcept nogil:
     # Rules that came and went leave holes in the numbers: close them. Everything must be built anew after it.
+    cdef uint32_t room = <uint32_t> (s.live + more + 64)
     cdef sort_t *all = <sort_t *> malloc((<size_t> s.live + 1) * sizeof(sort_t))
-    cdef uint32_t *ids = <uint32_t *> malloc((2 * <size_t> s.live + 64) * 4)
-    cdef uint32_t i, k, e, n = 0
+    cdef uint32_t *ids = <uint32_t *> malloc(<size_t> room * 4)
+    cdef uint32_t i, e, n = 0
+    cdef int k
     cdef family_t *f
     if all == NULL or ids == NULL:
         free(all)
         free(ids)
-        return -1
+        return NO_MEMORY
     for i in range(s.rules):
         if s.rule[i].live:
             all[n].number, all[n].id = s.rule[i].number, i
@@ -170,46 +190,114 @@ cdef int renumber(state_t *s) noexcept nogil:
         ids[i] = all[i].id
         s.rule[ids[i]].number = i
         for k in range(2):
-            f = &s.store.six if k else &s.store.four
+            f = &s.store.family[k]
             e = s.rule[ids[i]].first[k]
             while e != NONE:
                 f.order[e] = f.order[e] >> 32 << 32 | i
                 e = f.entry[e].sibling
     free(all)
-    if s.store.ids != NULL:
-        retire(&s.store, FREE_MEMORY, s.store.ids, 0, 0)
-    s.store.ids, s.ids_room, s.next_number = ids, 2 * s.live + 64, n
+    set_ids(s, published, ids, room)
+    s.next_number = n
     return 0
 
 
-cdef int change(state_t *s, draft_t *d, const uint32_t *removed, size_t removals, const uint32_t *replaced,
-                const packed_t *replacements, size_t replacing, const packed_t *added, size_t additions,
-                uint32_t *ids) noexcept nogil:
-    # One transaction on the drafts. -1: no memory.
+cdef int reserve_ids(state_t *s, const engine_t *published, const change_t *c) noexcept nogil:
+    # From now on `ids` has room for the new numbers, or is not needed.
+    cdef uint32_t *ids
+    cdef uint32_t i
+    cdef size_t room
+    if s.store.ids == NULL and s.rules == s.next_number and s.free_rule == NONE and c.removals == 0:
+        return 0
+    if c.additions == 0 or (s.store.ids != NULL and s.next_number + c.additions <= s.ids_room):
+        return 0
+    room = 2 * (s.next_number + c.additions) + 64
+    ids = <uint32_t *> malloc(room * 4)
+    if ids == NULL:
+        return NO_MEMORY
+    for i in range(s.next_number):
+        ids[i] = s.store.ids[i] if s.store.ids != NULL else i
+    set_ids(s, published, ids, <uint32_t> room)
+    return 0
+
+
+cdef int reserve(state_t *s, const engine_t *published, const change_t *c) noexcept nogil:
+    # Everything that the rules themselves need for a transaction, so that it cannot end half way.
+    cdef size_t i, room
+    cdef size_t[2] parts
+    cdef void *at
+    cdef const packed_t *r
+    parts[0] = parts[1] = 0
+    for i in range(c.additions + c.replacing):
+        r = &c.added[i] if i < c.additions else &c.replacements[i - c.additions]
+        parts[0] += parts_of(r) * (r.versions & 1)
+        parts[1] += parts_of(r) * (r.versions >> 1 & 1)
+    if s.store.family[0].live + parts[0] > MOST_ENTRIES or s.store.family[1].live + parts[1] > MOST_ENTRIES:
+        return TOO_MANY
+    if entries_reserve(&s.store.family[0], parts[0]) or entries_reserve(&s.store.family[1], parts[1]):
+        return NO_MEMORY
+    if s.rules + c.additions > s.room:
+        room = s.rules + c.additions
+        if room < s.room + s.room // 4 + 16:
+            room = s.room + s.room // 4 + 16
+        at = realloc(s.rule, room * sizeof(rule_t))
+        if at == NULL:
+            return NO_MEMORY
+        s.rule, s.room = <rule_t *> at, <uint32_t> room
+    if s.next_number + <uint64_t> c.additions > 4 * <uint64_t> s.live + RENUMBER:
+        if renumber(s, published, c.additions):
+            return NO_MEMORY
+        s.broken = True     # until everything was built with the new numbers
+    return reserve_ids(s, published, c)
+
+
+cdef void apply(state_t *s, draft_t *d, const change_t *c, taken_t *taken) noexcept nogil:
+    # One transaction, on the rules and on the drafts; `taken` gets what it removes and replaces.
     cdef size_t i
     cdef uint32_t id
-    for i in range(removals):
-        id = removed[i]
-        if remove_rule(s, d, id):
-            return -1
+    for i in range(c.removals + c.replacing):
+        id = c.removed[i] if i < c.removals else c.replaced[i - c.removals]
+        record_of(s, id, &taken[i].record)
+        taken[i].number = s.rule[id].number
+        forget_entries(s, d, id)
+        if i < c.removals:
+            s.rule[id].live = 0
+            s.live -= 1
+        else:
+            make_entries(s, d, &c.replacements[i - c.removals], id)
+    for i in range(c.removals):
+        s.rule[c.removed[i]].number = s.free_rule
+        s.free_rule = c.removed[i]
+    for i in range(c.additions):
+        id = take_rule(s)
+        make_entries(s, d, &c.added[i], id)
+        c.ids[i] = id
+
+
+cdef void revert(state_t *s, const change_t *c, const taken_t *taken, uint32_t rules) noexcept nogil:
+    # The rules as they were before `apply`; `rules` is how many ids there were.
+    cdef size_t i
+    cdef uint32_t id
+    for i in range(c.additions):
+        id = c.ids[c.additions - 1 - i]
+        forget_entries(s, NULL, id)
         s.rule[id].live = 0
         s.live -= 1
-    for i in range(replacing):
-        if remove_rule(s, d, replaced[i]) or insert_rule(s, d, &replacements[i], replaced[i]):
-            return -1
-    for i in range(removals):
-        s.rule[removed[i]].number = s.free_rule
-        s.free_rule = removed[i]
-    for i in range(additions):
-        id = take_rule(s)
-        if id == NONE or name_number(s, id) or insert_rule(s, d, &added[i], id):
-            return -1
-        ids[i] = id
-    if s.next_number > 4 * <uint64_t> s.live + RENUMBER:
-        if renumber(s):
-            return -1
-        d[0].full = d[1].full = True
-    return finish(&s.store, d)
+        s.next_number -= 1
+        if id >= rules:
+            s.rules -= 1
+        else:
+            s.rule[id].number = s.free_rule
+            s.free_rule = id
+    for i in range(c.removals):
+        s.free_rule = s.rule[s.free_rule].number
+    for i in range(c.removals + c.replacing):
+        id = c.removed[i] if i < c.removals else c.replaced[i - c.removals]
+        forget_entries(s, NULL, id)
+        s.rule[id].number = taken[i].number
+        if i < c.removals:
+            s.rule[id].live = 1
+            s.live += 1
+        make_entries(s, NULL, &taken[i].record, id)
 
 
 cdef object check_packed(const packed_t *r, size_t n):
@@ -240,57 +328,91 @@ cdef bytes packed_rules(rules):
     return pack(rules)
 
 
-cdef int publish(RuleSet self, draft_t *d) noexcept nogil:
+cdef void publish(RuleSet self, draft_t *d) noexcept nogil:
     cdef state_t *s = <state_t *> self.state
     cdef uint64_t oldest, e
-    cdef int i
-    if d[0].next != NULL:
-        np_store_engine(&self.engine4, d[0].next)
-        retire(&s.store, FREE_MEMORY, d[0].now, 0, 0)
-    if d[1].next != NULL:
-        np_store_engine(&self.engine6, d[1].next)
-        retire(&s.store, FREE_MEMORY, d[1].now, 0, 0)
+    cdef int i, k
+    for k in range(2):
+        if d[k].next != NULL:
+            d[k].next.ids, d[k].next.version = s.store.ids, s.store.next_epoch
+            np_store_engine(&self.engine6 if k else &self.engine4, d[k].next)
     np_store_epoch(&self.epoch, s.store.next_epoch)
+    succeed(&s.store, d)
     oldest = s.store.next_epoch
     for i in range(READERS):
         e = np_load_epoch(&self.reading[i])
         if e and e < oldest:
             oldest = e
     reclaim(&s.store, oldest)
-    return 0
 
-cdef int commit(RuleSet self, const uint32_t *removed, size_t removals, const uint32_t *replaced,
-                const packed_t *replacements, size_t replacing, const packed_t *added, size_t additions,
-                uint32_t *ids, bint full) noexcept nogil:
+
+cdef int commit(RuleSet self, const change_t *c, bint full) noexcept nogil:
+    # 0, or NO_MEMORY or TOO_MANY, and then nothing has changed.
     cdef state_t *s = <state_t *> self.state
     cdef draft_t[2] d
-    cdef size_t marked = s.store.retirees, changes = removals + replacing + additions
-    cdef int result, k
-    cdef uint32_t entry
+    cdef size_t marked = s.store.retirees, growing = c.additions + c.replacing
+    cdef size_t changes = c.removals + growing
+    cdef uint32_t rules = s.rules
+    cdef taken_t one
+    cdef taken_t *taken = &one
+    cdef int result = reserve(s, self.engine4, c)
+    if result:
+        return result
+    if c.removals + c.replacing > 1:
+        taken = <taken_t *> malloc((c.removals + c.replacing) * sizeof(taken_t))
+        if taken == NULL:
+            return NO_MEMORY
     memset(d, 0, sizeof(d))
     d[0].now, d[1].now = self.engine4, self.engine6
     s.store.next_epoch = self.epoch + 1
     # Rules by the thousand are quicker built in than put in one by one.
-    if full or s.broken or (additions + replacing > 64 and additions + replacing > s.live // 2):
+    if (full or s.broken or (growing > 64 and growing > s.live // 2)
+            or s.store.next_epoch - d[0].now.base > REBASE or s.store.next_epoch - d[1].now.base > REBASE):
         d[0].full = d[1].full = True
-    d[0].single = d[1].single = changes == 1 and replacing == 0
-    if changes == 1 and additions == 1 and added.zone != 0xFFFF and added.direction == 2:
-        d[0].single = d[1].single = False
-    if changes == 1 and removals == 1:
-        for k in range(2):
-            entry = s.rule[removed[0]].first[k]
-            if entry != NONE and (s.store.six if k else s.store.four).entry[entry].sibling != NONE:
-                d[0].single = d[1].single = False
-    result = change(s, d, removed, removals, replaced, replacements, replacing, added, additions, ids)
-    if result:
-        # Memory ran out: everything once more, from the entries.
-        d[0].full = d[1].full = True
-        result = finish(&s.store, d)
+    np_store_epoch(&s.store.pending, s.store.next_epoch)
+    apply(s, d, c, taken)
+    result = finish(&s.store, d)
+    # Where entries live says nothing any more if what they were put in is dropped.
     s.broken = result != 0
     if result:
-        s.store.retirees = marked
+        drop(&s.store, d, marked)
+        revert(s, c, taken, rules)
+    else:
+        s.since_build = 0 if d[0].old != NULL and d[1].old != NULL else s.since_build + changes
+        publish(self, d)
+    if taken != &one:
+        free(taken)
+    return result
+
+
+cdef int copy_rules(const state_t *s, state_t *o) noexcept nogil:
+    # The rules of one set to a new one, which must be built then.
+    cdef int k
+    for k in range(2):
+        if entries_copy(&o.store.family[k], &s.store.family[k]):
+            return -1
+    o.rule = <rule_t *> malloc(<size_t> (s.rules + 1) * sizeof(rule_t))
+    if o.rule == NULL:
         return -1
-    return publish(self, d)
+    memcpy(o.rule, s.rule, <size_t> s.rules * sizeof(rule_t))
+    if s.store.ids != NULL:
+        o.store.ids = <uint32_t *> malloc(<size_t> (s.next_number + 1) * 4)
+        if o.store.ids == NULL:
+            return -1
+        memcpy(o.store.ids, s.store.ids, <size_t> s.next_number * 4)
+        o.ids_room = s.next_number + 1
+    o.rules, o.room, o.free_rule, o.live, o.next_number = s.rules, s.rules + 1, s.free_rule, s.live, s.next_number
+    o.broken = True
+    return 0
+
+
+cdef object ids_of(ids):
+    # As an array of our own.
+    ids = ids if isinstance(ids, array) else list(ids)
+    try:
+        return array("I", ids)
+    except OverflowError as error:
+        raise KeyError(next(id for id in ids if not 0 <= id < 1 << 32)) from error
 
 
 cdef class RuleSet:
@@ -298,36 +420,44 @@ cdef class RuleSet:
 
     def __cinit__(self, rules=()):
         cdef state_t *s = <state_t *> calloc(1, sizeof(state_t))
+        cdef family_t *f
+        cdef int k
         if s == NULL:
             raise MemoryError
         self.state = s
         self.epoch = s.store.next_epoch = 1
         self.writing = threading.Lock()
-        s.store.four.version, s.store.four.words, s.store.four.key_words, s.store.four.per_unit = 4, WORDS4, 4, 4
-        s.store.six.version, s.store.six.words, s.store.six.key_words, s.store.six.per_unit = 6, WORDS6, 16, 1
-        s.store.four.free = s.store.six.free = s.free_rule = NONE
-        set_levels(&s.store.four, NULL, 0)
-        set_levels(&s.store.six, NULL, 0)
+        for k in range(2):
+            f = &s.store.family[k]
+            f.version, f.words, f.key_words, f.per_unit = (6, WORDS6, 16, 1) if k else (4, WORDS4, 4, 4)
+            f.free = NONE
+            set_levels(f, NULL, 0)
+        s.free_rule = NONE
         s.store.random = int.from_bytes(os.urandom(8), "little")
         self.engine4 = <engine_t *> calloc(1, sizeof(engine_t))
         self.engine6 = <engine_t *> calloc(1, sizeof(engine_t))
         if self.engine4 == NULL or self.engine6 == NULL:
             raise MemoryError
+        self.engine4.pending = self.engine6.pending = &s.store.pending
+        self.engine4.version = self.engine6.version = s.store.pending = 1
 
     def __init__(self, rules=()):
         self.update(add=rules)
 
     def __dealloc__(self):
+        cdef int k
         cdef state_t *s = <state_t *> self.state
         if s == NULL:
             return
-        reclaim(&s.store, <uint64_t> 0xFFFFFFFFFFFFFFFF)
+        while s.store.first_retired < s.store.retirees:
+            reclaim(&s.store, <uint64_t> 0xFFFFFFFFFFFFFFFF)
+        if self.engine4 != NULL and s.store.ids != self.engine4.ids:
+            free(self.engine4.ids)
         engine_free(self.engine4)
         engine_free(self.engine6)
-        pool_close(&s.store.pool4)
-        pool_close(&s.store.pool6)
-        entries_close(&s.store.four)
-        entries_close(&s.store.six)
+        for k in range(2):
+            pool_close(&s.store.pool[k])
+            entries_close(&s.store.family[k])
         free(s.rule)
         free(s.store.ids)
         free(s.store.retired)
@@ -337,12 +467,15 @@ cdef class RuleSet:
         cdef int i
         cdef uint64_t now = np_load_epoch(&self.epoch)
         for i in range(READERS):
-            if self.reading[i] == 0 and np_claim(&self.reading[i], now):
+            if np_load_epoch(&self.reading[i]) == 0 and np_claim(&self.reading[i], now):
                 return i
         raise RuntimeError(f"more than {READERS} threads look up at once")
 
     cdef void leave(self, int place) noexcept nogil:
         np_store_epoch(&self.reading[place], 0)
+
+    cdef uint64_t seen(self) noexcept nogil:
+        return np_load_epoch(&self.epoch)
 
     cdef engine_t *read4(self) noexcept nogil:
         return np_load_engine(&self.engine4)
@@ -352,43 +485,50 @@ cdef class RuleSet:
 
     def update(self, add=(), remove=(), replace=None):
         cdef state_t *s = <state_t *> self.state
+        # What is worked on without the GIL belongs to nobody else.
         cdef bytes added = packed_rules(add)
-        cdef Py_buffer gone
-        cdef uint32_t id
-        cdef size_t i, n = len(added) // RECORD
-        removed = remove if isinstance(remove, array) and remove.typecode == "I" else array("I", remove)
-        changed = array("I", replace if replace is not None else ())
-        cdef bytes replacement = pack(replace.values()) if replace is not None else b""
-        ids = array("I", bytes(4 * n))
+        removed, changed = ids_of(remove), dict(replace) if replace is not None else {}
+        cdef bytes replacement = pack(changed.values())
+        changed = ids_of(changed)
+        ids = array("I", bytes(4 * (len(added) // RECORD)))
         cdef uint32_t[::1] ids_view = ids
         cdef uint32_t[::1] removed_view = removed
         cdef uint32_t[::1] changed_view = changed
         cdef uint32_t nothing = 0
-        cdef const uint32_t *removed_at = &removed_view[0] if len(removed) else &nothing
-        cdef const uint32_t *changed_at = &changed_view[0] if len(changed) else &nothing
-        cdef uint32_t *ids_at = &ids_view[0] if n else &nothing
-        cdef size_t removals = len(removed), changing = len(changed)
-        cdef const packed_t *added_at = <const packed_t *> <const char *> added
-        cdef const packed_t *replacement_at = <const packed_t *> <const char *> replacement
+        cdef uint32_t id
+        cdef size_t i
+        cdef change_t c
         cdef int result
+        c.added, c.additions = <const packed_t *> <const char *> added, len(added) // RECORD
+        c.removals, c.replacing = len(removed), len(changed)
+        c.replacements = <const packed_t *> <const char *> replacement
+        c.removed = &removed_view[0] if c.removals else &nothing
+        c.replaced = &changed_view[0] if c.replacing else &nothing
+        c.ids = &ids_view[0] if c.additions else &nothing
         with self.writing:
-            if s.live + n > MOST_RULES:
+            if s.live + c.additions > MOST_RULES:
                 raise RuleError("add", f"a rule set holds {MOST_RULES} rules")
             # Everything is checked before anything changes; 2 marks what this transaction already names.
-            for i in range(removals + changing):
-                id = removed_at[i] if i < removals else changed_at[i - removals]
+            i = 0
+            while i < c.removals + c.replacing:
+                id = c.removed[i] if i < c.removals else c.replaced[i - c.removals]
                 if id >= s.rules or s.rule[id].live != 1:
-                    while i:
-                        i -= 1
-                        s.rule[removed_at[i] if i < removals else changed_at[i - removals]].live = 1
-                    raise KeyError(id)
+                    break
                 s.rule[id].live = 2
-            for i in range(removals + changing):
-                s.rule[removed_at[i] if i < removals else changed_at[i - removals]].live = 1
-            if removals + changing + n == 0:
+                i += 1
+            result = i < c.removals + c.replacing
+            while i:
+                i -= 1
+                s.rule[c.removed[i] if i < c.removals else c.replaced[i - c.removals]].live = 1
+            if result:
+                raise KeyError(id)
+            if c.removals + c.replacing + c.additions == 0:
                 return ids
             with nogil:
-                result = commit(self, removed_at, removals, changed_at, replacement_at, changing, added_at, n, ids_at, False)
+                result = commit(self, &c, False)
+            if result == TOO_MANY:
+                raise RuleError("add", f"a rule set holds {MOST_ENTRIES} rules of an IP version; "
+                                       "one with a zone and no direction counts twice")
             if result:
                 raise MemoryError("the rule set")
             self.changes += 1
@@ -406,10 +546,27 @@ cdef class RuleSet:
     def compact(self):
         cdef int result = 0
         cdef uint32_t nothing = 0
+        cdef change_t c
+        memset(&c, 0, sizeof(c))
+        c.removed = c.replaced = c.ids = &nothing
         with self.writing, nogil:
-            result = commit(self, &nothing, 0, &nothing, NULL, 0, NULL, 0, &nothing, True)
+            result = commit(self, &c, True)
         if result:
             raise MemoryError("the rule set")
+
+    def copy(self):
+        cdef RuleSet other = RuleSet.__new__(RuleSet)
+        cdef state_t *s = <state_t *> self.state
+        cdef state_t *o = <state_t *> other.state
+        cdef bint failed
+        with self.writing:
+            with nogil:
+                failed = copy_rules(s, o) != 0
+            other.changes = self.changes
+        if failed:
+            raise MemoryError("the rule set")
+        other.compact()
+        return other
 
     @property
     def version(self):
@@ -419,24 +576,24 @@ cdef class RuleSet:
         return (<state_t *> self.state).live
 
     def __contains__(self, id):
+        with self.writing:
+            return self.has(id)
+
+    cdef bint has(self, id):
+        # Under the lock: a writer may move the rules.
         cdef state_t *s = <state_t *> self.state
-        return 0 <= id < s.rules and s.rule[<uint32_t> id].live == 1
+        return isinstance(id, int) and 0 <= id < s.rules and s.rule[<uint32_t> id].live != 0
 
     def rule(self, id):
         with self.writing:
-            if id not in self:
+            if not self.has(id):
                 raise KeyError(id)
-            return unpack(self.record(id))[0]
+            record = self.record(id)
+        return unpack(record)[0]
 
     cdef bytes record(self, uint32_t id):
-        # A rule as it was packed, from its entries.
-        cdef state_t *s = <state_t *> self.state
         cdef packed_t r
-        memset(&r, 0, sizeof(r))
-        if s.rule[id].first[0] != NONE:
-            entry_record(&s.store.four, s.rule[id].first[0], &r)
-        if s.rule[id].first[1] != NONE:
-            entry_record(&s.store.six, s.rule[id].first[1], &r)
+        record_of(<state_t *> self.state, id, &r)
         return (<char *> &r)[:RECORD]
 
     def rules(self):
@@ -444,25 +601,32 @@ cdef class RuleSet:
         cdef uint32_t i
         with self.writing:
             live = sorted((s.rule[i].number, i) for i in range(s.rules) if s.rule[i].live)
-            return {id: unpack(self.record(id))[0] for _, id in live}
+            records = [self.record(id) for _, id in live]
+        return {id: rule for (_, id), rule in zip(live, unpack(b"".join(records)))}
 
     def stats(self):
         cdef state_t *s = <state_t *> self.state
         cdef engine_t *e
         cdef family_t *f
         cdef uint32_t t
+        cdef int k
         found = {}
         with self.writing:
             for k in range(2):
                 e = self.engine6 if k else self.engine4
-                f = &s.store.six if k else &s.store.four
-                size = rows_bytes(e.broad) + pool_bytes(&s.store.pool6 if k else &s.store.pool4) + e.tails * sizeof(wide_rule)
+                f = &s.store.family[k]
+                size = rows_bytes(e.broad) + pool_bytes(&s.store.pool[k]) + sizeof(engine_t) \
+                    + (e.tails + e.extras) * sizeof(wide_rule)
                 for t in range(e.tables):
                     size += <size_t> 4 << (32 - e.table[t].shift)
                 rules = <size_t> f.capacity * (2 * f.key_words * 4 + 8 + sizeof(entry_t))
+                if k == 0:
+                    rules += <size_t> s.room * sizeof(rule_t) + <size_t> s.ids_room * 4 \
+                        + s.store.retired_room * sizeof(retired_t)
                 found["ipv6" if k else "ipv4"] = {
                     "entries": f.live, "tables": e.tables, "broad": e.broad.rules if e.broad != NULL else 0,
-                    "waiting": e.deltas, "linear": e.tails + e.extras, "lookup_bytes": size, "rule_bytes": rules,
+                    "waiting": e.deltas, "linear": e.tails + e.extras, "since_build": s.since_build,
+                    "lookup_bytes": size, "rule_bytes": rules,
                     "masks": [(e.table[t].source, e.table[t].destination, e.table[t].exact) for t in range(e.tables)],
                 }
         return found

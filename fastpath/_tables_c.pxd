@@ -17,6 +17,7 @@ ctypedef struct pool_t:
     uint8_t *leaves
     uint64_t *ranks
     uint32_t *owner     # the entry in each place
+    uint64_t *past      # of a run's first unit: see engine_t
     uint32_t per_unit
     uint32_t capacity   # units mapped; memory is used as it is touched
     uint32_t top
@@ -33,7 +34,9 @@ cdef size_t pool_bytes(const pool_t *p) noexcept nogil
 cdef uint32_t bucket(const family_t *f, const table_t *t, uint32_t entry) noexcept nogil
 cdef bint lives_in(const family_t *f, const table_t *t, uint32_t entry) noexcept nogil
 # Write `n` entries, sorted by order, to new units; the directory word, EMPTY_WORD for none, 0 when the pool is full.
-cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, uint32_t n) noexcept nogil
+# For none, with `blank`: the word of a bucket that became empty.
+cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, uint32_t n,
+                         bint blank) noexcept nogil
 # Choose masks for `rest` (n entries, sorted) until at most `enough` are left; returns how many are, -1 without memory.
 cdef long tables_build(family_t *f, table_t *tables, uint32_t *used, pool_t *p, uint32_t *rest, uint32_t n,
                        uint32_t enough, uint64_t *random) noexcept nogil

@@ -51,8 +51,13 @@ cdef int pool_open(pool_t *p, uint32_t per_unit, uint32_t units) noexcept nogil:
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     p.owner = <uint32_t *> mmap(NULL, <size_t> units * per_unit * 4, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-    if p.ranks == <uint64_t *> MAP_FAILED or p.owner == <uint32_t *> MAP_FAILED:
+    # Untouched pages are zero: what is built has no past.
+    p.past = <uint64_t *> mmap(NULL, <size_t> units * 8, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    if (p.ranks == <uint64_t *> MAP_FAILED or p.owner == <uint32_t *> MAP_FAILED
+            or p.past == <uint64_t *> MAP_FAILED):
         p.ranks = NULL if p.ranks == <uint64_t *> MAP_FAILED else p.ranks
+        p.past = NULL if p.past == <uint64_t *> MAP_FAILED else p.past
         p.owner = NULL if p.owner == <uint32_t *> MAP_FAILED else p.owner
         pool_close(p)
         return -1
@@ -67,6 +72,8 @@ cdef void pool_close(pool_t *p) noexcept nogil:
         munmap(p.ranks, <size_t> p.capacity * p.per_unit * 8)
     if p.owner != NULL:
         munmap(p.owner, <size_t> p.capacity * p.per_unit * 4)
+    if p.past != NULL:
+        munmap(p.past, <size_t> p.capacity * 8)
     for i in range(16):
         free(p.spare[i])
     memset(p, 0, sizeof(pool_t))
@@ -122,12 +129,13 @@ cdef bint lives_in(const family_t *f, const table_t *t, uint32_t entry) noexcept
             and f.entry[entry].exact & t.exact == t.exact)
 
 
-cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, uint32_t n) noexcept nogil:
-    cdef uint32_t units = (n + p.per_unit - 1) // p.per_unit
+cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, uint32_t n,
+                         bint blank) noexcept nogil:
+    cdef uint32_t units = (n + p.per_unit - 1) // p.per_unit if n else 1
     cdef uint32_t size = f.key_words * 4
     cdef uint32_t i, first, unit, slot
     cdef uint8_t *at
-    if n == 0:
+    if n == 0 and not blank:
         return EMPTY_WORD
     first = pool_take(p, units)
     if first == NONE:
@@ -147,6 +155,8 @@ cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, 
             memset(at + 64, 0, size)
             p.ranks[<size_t> unit * p.per_unit + slot] = NO_RANK
             p.owner[<size_t> unit * p.per_unit + slot] = NONE
+    if n == 0:
+        return EMPTY_WORD | units << 20 | first
     return first | units << 20 | <uint32_t> (rank_of(f, f.order[entries[0]]) >> 56) << 24
 
 
@@ -314,7 +324,7 @@ cdef int table_fill(family_t *f, table_t *t, pool_t *p, uint32_t number, uint32_
             left += 1
     n[0] = left
     for i in range(size):
-        fill[i] = leaf_write(f, p, sorted_rest + start[i], start[i + 1] - start[i])
+        fill[i] = leaf_write(f, p, sorted_rest + start[i], start[i + 1] - start[i], False)
         if fill[i] == 0:
             return -1
     return 0

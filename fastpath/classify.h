@@ -48,6 +48,7 @@ typedef struct { key6 low, width; rank_t rank; } wide_rule;     /* of either ver
 
 /* One hashed table. A directory word is leaf unit (20 bits) | units << 20 (4 bits) | level of its best rule << 24. */
 #define EMPTY_WORD 0xFF000000u
+/* Words above it: a bucket that became empty; its run has no rules, and a past. */
 typedef struct {
     uint32_t *directory;
     uint32_t shift;         /* 32 - log2 of the directory's size */
@@ -82,7 +83,12 @@ typedef struct {
     rank_t *rank;                       /* of every bit, and NO_RANK behind them */
 } broad_t;
 
-/* What a reader sees: never changed once it is published, but for single directory words and `alive` bits. */
+/* What a reader sees: never changed once it is published, but for directory words and what they newly lead to.
+ *
+ * A bucket changes by one store of its word, to a new run that knows in which version it came and which word was
+ * there before (`past`). A reader fixes its version as it begins and goes back to what its version had; so a lookup
+ * sees a transaction whole or not at all, whatever is written meanwhile, and nobody waits. What a reader may go back
+ * to is kept until it has left. */
 typedef struct {
     uint32_t tables, deltas, tails, extras;
     table_t table[TABLES];
@@ -95,12 +101,17 @@ typedef struct {
     uint32_t *extra_more;   /* what they ask for: value | mask << 16 of (DSCP << 8 | TCP flags) */
     uint8_t *leaves;        /* units of UNIT bytes */
     rank_t *ranks;          /* of the rules in the leaves: per_unit a unit */
+    uint64_t *past;         /* of a run's first unit: version that it came in, from `base` | word before << 32 */
+    const uint64_t *pending;        /* the version that is being made, or was last: nothing newer is written */
+    uint64_t base;          /* the version in which it was built; runs of then have 0 in `past` */
+    uint64_t version;       /* since when it is as it is, but for words */
     uint32_t *ids;          /* by the last 32 bits of a rank; NULL: the same */
 } engine_t;
 
 /* What one chunk of keys needs; the caller sets `count`, `key` and `word`. */
 typedef struct {
     uint32_t count;
+    uint64_t version;                   /* the reader's, from the engine's base */
     const uint8_t *key;                 /* 16 bytes apart for IPv4, 64 for IPv6 */
     uint32_t word[WORDS6][CHUNK] __attribute__((aligned(64)));  /* the keys by word */
     rank_t best[CHUNK] __attribute__((aligned(64)));
@@ -361,6 +372,32 @@ FOLDED uint32_t leaf_pass(const engine_t *e, chunk_t *c, uint32_t side, uint32_t
     return more;
 }
 
+/* A word that a writer stores beside us, and with it what it leads to. */
+static inline uint32_t load_word(const uint32_t *at) {
+#if defined(__SANITIZE_THREAD__)
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);   /* it knows no fences */
+#else
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
+#endif
+}
+
+static inline void fence(void) {
+#if !defined(__SANITIZE_THREAD__)
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+#endif
+}
+
+/* Go back from words that came after the reader's version. */
+static __attribute__((noinline)) void go_back(const engine_t *e, uint64_t version, uint32_t *word, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++)
+        while (word[i] != EMPTY_WORD) {
+            const uint64_t past = e->past[word[i] & 0xFFFFF];
+            if ((uint32_t) past <= version)
+                break;
+            word[i] = (uint32_t) (past >> 32);
+        }
+}
+
 /* One table over a chunk. */
 FOLDED void table_pass(const engine_t *e, const table_t *t, chunk_t *c, const int version) {
     const uint32_t n = c->count, words = version == 4 ? WORDS4 : WORDS6;
@@ -384,10 +421,21 @@ FOLDED void table_pass(const engine_t *e, const table_t *t, chunk_t *c, const in
             for (uint32_t j = 0; j < 16; j++)
                 __builtin_prefetch(directory + c->hash[i + j]);
     }
+    uint32_t *words_now = c->leaf[1];
+#if defined(__AVX512VBMI__)
+    for (uint32_t i = 0; i < n; i += 16)
+        _mm512_storeu_si512(words_now + i, _mm512_i32gather_epi32(_mm512_loadu_si512(c->hash + i), directory, 4));
+#else
+    for (uint32_t i = 0; i < n; i++)
+        words_now[i] = load_word(directory + c->hash[i]);
+#endif
+    fence();
+    if (__atomic_load_n(e->pending, __ATOMIC_RELAXED) - e->base > c->version)
+        go_back(e, c->version, words_now, n);
 #if defined(__AVX512VBMI__)
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     for (uint32_t i = 0; i < n; i += 16) {
-        const __m512i word = _mm512_i32gather_epi32(_mm512_loadu_si512(c->hash + i), directory, 4);
+        const __m512i word = _mm512_loadu_si512(words_now + i);
         const __m256i low = _mm512_cvtepi64_epi32(_mm512_srli_epi64(_mm512_load_si512(c->best + i), 56));
         const __m256i high = _mm512_cvtepi64_epi32(_mm512_srli_epi64(_mm512_load_si512(c->best + i + 8), 56));
         const __m512i level = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
@@ -403,7 +451,7 @@ FOLDED void table_pass(const engine_t *e, const table_t *t, chunk_t *c, const in
     }
 #else
     for (uint32_t i = 0; i < n; i++) {
-        const uint32_t word = directory[c->hash[i]];
+        const uint32_t word = words_now[i];
         c->item[0][found] = i;
         c->leaf[0][found] = word;
         /* Level 255 is the empty word's and no rule's. */

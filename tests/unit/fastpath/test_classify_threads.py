@@ -1,0 +1,150 @@
+"""Lookups beside a writer: every lookup sees the rules of one version that was alive while it ran, whole."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import threading
+import time
+from array import array
+from ipaddress import IPv4Network, IPv6Network
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+
+from fastpath.rules import Header, Rule, key, matches
+from tests.twins import needs_build, stages
+
+SECONDS = float(os.environ.get("NODEPLANE_FUZZ_SECONDS", "0"))
+HOT: Final = 40
+REPEATS: Final = 64
+SAMPLES: Final = 4000
+
+
+class Scene:
+    """Rules of which some come and go, headers that they compete for, and what is right in every version."""
+
+    def __init__(self, seed: int, version: int) -> None:
+        self.random = random.Random(seed)
+        self.version = version
+        bits = 32 if version == 4 else 128
+        net = IPv4Network if version == 4 else IPv6Network
+        base = 10 << (bits - 8)
+        background = [Rule(priority=1, source=net((base + i, bits))) for i in range(1400)]
+        # Lengths that live in rows and in several tables; priorities are all different.
+        self.hot: list[Rule] = []
+        for i in range(HOT):
+            lengths = [self.random.choice((0, 8, 16, 24, bits)) for _ in range(2)]
+            nets = [net((base >> (bits - n) << (bits - n), n)) if n else None for n in lengths]
+            self.hot.append(
+                Rule(
+                    priority=1000 - i,
+                    source=nets[0],
+                    destination=nets[1],
+                    protocol=self.random.choice((None, 6, 17)),
+                    destination_ports=self.random.choice(((0, 65535), (80, 80), (1, 1024))),
+                )
+            )
+        self.headers = [
+            Header(
+                version=4 if version == 4 else 6,
+                source=base + self.random.choice((0, 1, 256, 65536)),
+                destination=base + self.random.choice((0, 1, 256, 65536)),
+                protocol=self.random.choice((6, 17)),
+                destination_port=self.random.choice((80, 443)),
+            )
+            for _ in range(24)
+        ]
+        self.matching = [[i for i, rule in enumerate(self.hot) if matches(rule, header)] for header in self.headers]
+        self.keys = b"".join(map(key, self.headers)) * REPEATS
+        self.rules: Any = importlib.import_module("fastpath._ruleset_c").RuleSet(background)
+        self.under = [header.source - base if header.source - base < 1400 else -1 for header in self.headers]
+        self.ids: dict[int, int] = {}
+        self.log = [b"", self._right()]
+
+    def change(self) -> None:
+        """One transaction: some of the hot rules go, some come."""
+        some = self.random.sample(range(HOT), self.random.choice((1, 1, 1, 1, 2, 5)))
+        gone = [i for i in some if i in self.ids]
+        come = [i for i in some if i not in self.ids]
+        remove = [self.ids.pop(i) for i in gone]
+        # What is right is known before anybody can see it, but for the ids: those are handed out last in, first out.
+        ids = self.rules.update(remove=remove, add=[self.hot[i] for i in come])
+        self.ids.update(zip(come, ids, strict=True))
+        self.log.append(self._right())
+
+    def _right(self) -> bytes:
+        answers = (
+            next((self.ids[i] for i in matching if i in self.ids), under)
+            for matching, under in zip(self.matching, self.under, strict=True)
+        )
+        return array("i", answers).tobytes()
+
+
+def read(scene: Scene, stage: ModuleType, done: threading.Event, seen: list[tuple[int, int, bytes]]) -> None:
+    """Look the headers up again and again; keep the answers and the versions that they may be of."""
+    out = array("i", bytes(4 * len(scene.headers) * REPEATS))
+    while not done.is_set():
+        before = scene.rules.version
+        stage.lookup_keys(scene.rules, scene.keys, out, version=scene.version)
+        # A version is counted just after it is published.
+        seen.append((before, scene.rules.version + 1, out.tobytes()))
+        if len(seen) >= SAMPLES:
+            return
+
+
+def check(scene: Scene, samples: list[tuple[int, int, bytes]]) -> None:
+    for first, last, answers in samples:
+        assert any(answers == right * REPEATS for right in scene.log[first : last + 1]), (first, last)
+
+
+def run(stage: ModuleType, seed: int, version: int, changes: int, readers: int) -> None:
+    scene, done = Scene(seed, version), threading.Event()
+    seen: list[list[tuple[int, int, bytes]]] = [[] for _ in range(readers)]
+    threads = [threading.Thread(target=read, args=(scene, stage, done, samples)) for samples in seen]
+    for thread in threads:
+        thread.start()
+    try:
+        for turn in range(changes):
+            scene.change()
+            if turn % 97 == 96:
+                scene.rules.compact()
+        while any(thread.is_alive() and not samples for thread, samples in zip(threads, seen, strict=True)):
+            time.sleep(0.001)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    for samples in seen:
+        check(scene, samples)
+
+
+@needs_build
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("stage", stages("classify")[1:])
+def test_every_lookup_sees_one_version(stage: ModuleType, version: int) -> None:
+    run(stage, 3, version, 400, 2)
+
+
+@needs_build
+@pytest.mark.skipif(not SECONDS, reason="for NODEPLANE_FUZZ_SECONDS")
+@pytest.mark.parametrize("stage", stages("classify")[1:])
+def test_for_long(stage: ModuleType) -> None:
+    end, seed = time.monotonic() + SECONDS / 3, 100
+    while time.monotonic() < end:
+        run(stage, seed, 4 if seed % 2 else 6, 3000, 3)
+        seed += 1
+
+
+@needs_build
+def test_more_readers_than_places() -> None:
+    """A set has places for 64 lookups at once; the next one is told, and none is left taken."""
+    stage = importlib.import_module("fastpath._classify_c")
+    rules: Any = importlib.import_module("fastpath._ruleset_c").RuleSet([Rule()])
+    out = array("i", [0])
+    for _ in range(200):
+        with pytest.raises(ValueError, match="keys"):
+            stage.lookup_keys(rules, bytes(15), out)
+        assert stage.lookup_keys(rules, key(Header(4, 1, 2, 6)), out) == 1
