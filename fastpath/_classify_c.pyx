@@ -2,7 +2,7 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from fastpath._batch_c cimport Batch, batch_t, flow_key
 from fastpath._classify cimport CHUNK, chunk_t, engine_t
@@ -11,13 +11,10 @@ from fastpath._ruleset_c cimport RuleSet
 from fastpath.flags import Flags
 from fastpath.rules import ZONES
 
-cdef extern from "arpa/inet.h" nogil:
-    uint16_t ntohs(uint16_t word)
-    uint32_t ntohl(uint32_t word)
-
 cdef extern from "classify.h" nogil:
     void classify_chunk(const engine_t *e, chunk_t *c, const uint16_t *more, const int version)
     void answers(const engine_t *e, const chunk_t *c, int32_t *out)
+    void take_packet(chunk_t *c, uint8_t *keys, uint32_t i, const void *flow_key, uint32_t rest, const int version)
     void take_keys(chunk_t *c, const void *keys, uint32_t n, const int version)
 
 
@@ -131,13 +128,6 @@ cdef uint32_t some(const batch_t *b, uint32_t *first, int version, uint32_t *pac
     return n
 
 
-cdef inline void put_word(
-    chunk_t *c, uint8_t *keys, uint32_t i, uint32_t word, uint32_t value, uint32_t size
-) noexcept nogil:
-    c.word[word][i] = value
-    memcpy(keys + i * size + 4 * word, &value, 4)
-
-
 cdef uint32_t run_batch(const batch_t *b, const engine_t *e, uint64_t seen, int version, int direction,
                         int zone) noexcept nogil:
     cdef chunk_t c
@@ -145,28 +135,26 @@ cdef uint32_t run_batch(const batch_t *b, const engine_t *e, uint64_t seen, int 
     cdef uint32_t[256] packet
     cdef uint16_t[256] more
     cdef int32_t[256] answer
-    cdef uint32_t first = 0, n, i, w, word = 0, matched = 0, words = 4 if version == 4 else 16
-    cdef uint32_t half = 1 if version == 4 else 4
-    cdef const flow_key *k
-    memset(keys, 0, sizeof(keys))
+    cdef uint32_t first = 0, n, i, w, matched = 0
+    # The words of an IPv6 key that are never written are zero.
+    memset(keys, 0, sizeof(keys) if version == 6 else 4096)
     c.key = keys
     c.version = version_of(e, seen)
     while first < b.count:
         n = some(b, &first, version, packet)
+        if n == 0:
+            break
         for i in range(n):
-            k = &b.key[packet[i]]
-            for w in range(half):
-                memcpy(&word, &k.source[4 * w], 4)
-                put_word(&c, keys, i, w, ntohl(word), 4 * words)
-                memcpy(&word, &k.destination[4 * w], 4)
-                put_word(&c, keys, i, half + w, ntohl(word), 4 * words)
-            word = ntohs(k.source_port) | <uint32_t> ntohs(k.destination_port) << 16
-            put_word(&c, keys, i, 2 * half, word, 4 * words)
-            put_word(&c, keys, i, 2 * half + 1, rest_of(k, b.flags[packet[i]], direction, zone), 4 * words)
-            if e.extras:
+            w = rest_of(&b.key[packet[i]], b.flags[packet[i]], direction, zone)
+            if version == 4:
+                take_packet(&c, keys, i, &b.key[packet[i]], w, 4)
+            else:
+                take_packet(&c, keys, i, &b.key[packet[i]], w, 6)
+        if e.extras:
+            for i in range(n):
                 more[i] = more_of(b, packet[i])
         for i in range(n, (n + 15) & ~<uint32_t> 15):
-            for w in range(2 * half + 2):
+            for w in range(4 if version == 4 else 10):
                 c.word[w][i] = 0
         c.count = n
         if version == 4:
@@ -181,23 +169,26 @@ cdef uint32_t run_batch(const batch_t *b, const engine_t *e, uint64_t seen, int 
 
 
 def lookup(Batch batch not None, RuleSet rules not None, *, direction=0, zone=None):
-    cdef int way = direction, where = FROM_KEY if zone is None else zone
-    cdef uint32_t matched, i
+    cdef int way, where, place
+    cdef uint32_t i, matched = 0, six = 0
     cdef uint64_t seen
-    cdef int place
-    if not 0 <= way <= 1:
+    if not 0 <= direction <= 1:
         raise ValueError("direction is 0 or 1")
-    if zone is not None and not 0 <= where < <int> ZONES:
+    if zone is not None and not 0 <= zone < ZONES:
         raise ValueError(f"zone is 0 to {ZONES - 1}")
+    way, where = direction, FROM_KEY if zone is None else zone
     batch.enter()
     try:
         place = rules.enter()
         with nogil:
             for i in range(batch.b.count):
                 batch.b.rule[i] = -1
+                six += batch.b.key[i].version == 6
             seen = rules.seen()
-            matched = run_batch(&batch.b, rules.read4(), seen, 4, way, where)
-            matched += run_batch(&batch.b, rules.read6(), seen, 6, way, where)
+            if six < batch.b.count:
+                matched = run_batch(&batch.b, rules.read4(), seen, 4, way, where)
+            if six:
+                matched += run_batch(&batch.b, rules.read6(), seen, 6, way, where)
             rules.leave(place)
     finally:
         batch.leave()

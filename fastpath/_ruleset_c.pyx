@@ -494,8 +494,7 @@ cdef class RuleSet:
         cdef uint32_t[::1] ids_view = ids
         cdef uint32_t[::1] removed_view = removed
         cdef uint32_t[::1] changed_view = changed
-        cdef uint32_t nothing = 0
-        cdef uint32_t id
+        cdef uint32_t nothing = 0, id = 0
         cdef size_t i
         cdef change_t c
         cdef int result
@@ -558,7 +557,7 @@ cdef class RuleSet:
         cdef RuleSet other = RuleSet.__new__(RuleSet)
         cdef state_t *s = <state_t *> self.state
         cdef state_t *o = <state_t *> other.state
-        cdef bint failed
+        cdef bint failed = False
         with self.writing:
             with nogil:
                 failed = copy_rules(s, o) != 0
@@ -585,6 +584,7 @@ cdef class RuleSet:
         return isinstance(id, int) and 0 <= id < s.rules and s.rule[<uint32_t> id].live != 0
 
     def rule(self, id):
+        record = b""
         with self.writing:
             if not self.has(id):
                 raise KeyError(id)
@@ -599,6 +599,7 @@ cdef class RuleSet:
     def rules(self):
         cdef state_t *s = <state_t *> self.state
         cdef uint32_t i
+        live, records = [], []
         with self.writing:
             live = sorted((s.rule[i].number, i) for i in range(s.rules) if s.rule[i].live)
             records = [self.record(id) for _, id in live]

@@ -507,6 +507,31 @@ FOLDED void take_keys(chunk_t *c, const void *keys, uint32_t n, const int versio
             c->word[w][i] = 0;
 }
 
+static inline uint32_t big_endian(const uint8_t *at) {
+    uint32_t word;
+    memcpy(&word, at, 4);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    word = __builtin_bswap32(word);
+#endif
+    return word;
+}
+
+/* Packet `i` of a chunk, from a flow key: 16 bytes source, 16 destination, ports; all as on the wire. */
+FOLDED void take_packet(chunk_t *c, uint8_t *keys, uint32_t i, const void *flow_key, uint32_t rest, const int version) {
+    const uint8_t *at = flow_key;
+    const uint32_t half = version == 4 ? 1 : 4, ports = big_endian(at + 32);
+    uint32_t word[WORDS6];
+    for (uint32_t w = 0; w < half; w++) {
+        word[w] = big_endian(at + 4 * w);
+        word[half + w] = big_endian(at + 16 + 4 * w);
+    }
+    word[2 * half] = ports >> 16 | ports << 16;
+    word[2 * half + 1] = rest;
+    for (uint32_t w = 0; w < 2 * half + 2; w++)
+        c->word[w][i] = word[w];
+    memcpy(keys + i * (version == 4 ? 16 : 64), word, 4 * (2 * half + 2));
+}
+
 /* The answers as rule numbers, -1 for none. */
 static inline void answers(const engine_t *e, const chunk_t *c, int32_t *out) {
     if (!e->ids) {
