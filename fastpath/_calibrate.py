@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastpath import _select
+from fastpath.rules import PACKED
 
 if TYPE_CHECKING:
     from fastpath.batch import Batch
@@ -127,7 +128,25 @@ def _checksum(module: ModuleType) -> Callable[[], Any]:
     return functools.partial(module.internet_checksum, bytes(16384))
 
 
+@functools.cache
+def _rules() -> Any:
+    # Enough of them for a table; the rest are broad.
+    from fastpath._ruleset_c import RuleSet
+
+    broad = b"".join(
+        PACKED.pack(bytes([10, i]), b"", 9, 0, 65535, i, i, 65535, 16, 0, 1, 2, 6, 1, 0, 0, 0, 0) for i in range(128)
+    )
+    record = PACKED.pack(b"", b"", 0, 0, 65535, 0, 65535, 65535, 32, 0, 1, 2, 0, 0, 0, 0, 0, 0)[4:]
+    return RuleSet(b"".join(i.to_bytes(4, "big") + record for i in range(0, 1200 << 8, 1 << 8)) + broad)
+
+
+def _classify(module: ModuleType) -> Callable[[], Any]:
+    keys = b"".join((i << 8).to_bytes(4, "little") + bytes(12) for i in range(256))
+    return functools.partial(module.lookup_keys, _rules(), keys, bytearray(1024))
+
+
 SAMPLES: Final = {
+    "classify": Sample("256 keys in 1,328 rules", _classify),
     "flow": Sample("256 packets", _flow),
     "checksum": Sample("16 KiB", _checksum),
     "vxlan": Sample("256 packets there and back", _vxlan),

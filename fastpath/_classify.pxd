@@ -47,6 +47,7 @@ cdef extern from "classify.h" nogil:
         uint64_t *destination_rows
         uint64_t *small_rows
         uint64_t *sport_rows
+        uint64_t *dport_rows
         uint64_t *zone_rows
         uint64_t *ones
         uint64_t *rank

@@ -14,13 +14,9 @@ from fastpath.rules import ZONES
 cdef extern from "classify.h" nogil:
     void classify_chunk(const engine_t *e, chunk_t *c, const uint16_t *more, const int version)
     void answers(const engine_t *e, const chunk_t *c, int32_t *out)
+    uint64_t version_of(const engine_t *e, uint64_t seen)
     void take_packet(chunk_t *c, uint8_t *keys, uint32_t i, const void *flow_key, uint32_t rest, const int version)
     void take_keys(chunk_t *c, const void *keys, uint32_t n, const int version)
-
-
-cdef inline uint64_t version_of(const engine_t *e, uint64_t seen) noexcept nogil:
-    # The one that this lookup fixes, from the engine's base. An engine may be published just before its version is.
-    return (e.version if e.version > seen else seen) - e.base
 
 
 cdef void run4(const engine_t *e, uint64_t seen, const uint8_t *keys, const uint16_t *more, size_t n,

@@ -356,12 +356,12 @@ cdef int fill(family_t *f, const uint32_t *chosen, uint32_t n, broad_t *b, edge_
 
 
 cdef int fill_small(broad_t *b, rows_t *small, uint64_t *row) noexcept nogil:
-    # The small fields together, one row to AND instead of three; source ports apart where there are too many of them.
+    # The small fields together, one row to AND instead of three; ports apart where there are too many of them.
     cdef uint32_t p, d, s, w, at = 0
     cdef uint64_t all
     cdef rows_t rows
-    b.dports = small[1].n
-    b.sports = small[0].n if <uint64_t> small[0].n * small[1].n * small[2].n <= SMALL else 1
+    b.dports = small[1].n if <uint64_t> small[1].n * small[2].n <= SMALL else 1
+    b.sports = small[0].n if <uint64_t> small[0].n * b.dports * small[2].n <= SMALL else 1
     all = <uint64_t> b.sports * b.dports * small[2].n
     b.small = <uint32_t *> malloc(all * 4 + PADDING)
     if b.small == NULL or rows_init(&rows, b.words, <uint32_t> all):
@@ -370,7 +370,9 @@ cdef int fill_small(broad_t *b, rows_t *small, uint64_t *row) noexcept nogil:
         for d in range(b.dports):
             for s in range(b.sports):
                 for w in range(b.words):
-                    row[w] = small[2].row[<size_t> p * b.words + w] & small[1].row[<size_t> d * b.words + w]
+                    row[w] = small[2].row[<size_t> p * b.words + w]
+                    if b.dports == small[1].n:
+                        row[w] &= small[1].row[<size_t> d * b.words + w]
                     if b.sports == small[0].n:
                         row[w] &= small[0].row[<size_t> s * b.words + w]
                 b.small[at] = rows_class(&rows, row)
@@ -378,6 +380,8 @@ cdef int fill_small(broad_t *b, rows_t *small, uint64_t *row) noexcept nogil:
     b.small_rows = rows_take(&rows)
     if b.sports != small[0].n:
         b.sport_rows = rows_take(&small[0])
+    if b.dports != small[1].n:
+        b.dport_rows = rows_take(&small[1])
     return 0
 
 
@@ -404,6 +408,7 @@ cdef void rows_free(broad_t *b) noexcept nogil:
     free(b.destination_rows)
     free(b.small_rows)
     free(b.sport_rows)
+    free(b.dport_rows)
     free(b.zone_rows)
     free(b.ones)
     free(b.rank)
@@ -423,5 +428,6 @@ cdef size_t rows_bytes(const broad_t *b) noexcept nogil:
             + malloc_usable_size(b.destination6.lo) + malloc_usable_size(b.destination6.lo_cls)
             + malloc_usable_size(b.sport) + malloc_usable_size(b.dport) + malloc_usable_size(b.zone)
             + malloc_usable_size(b.small) + malloc_usable_size(b.source_rows) + malloc_usable_size(b.destination_rows)
-            + malloc_usable_size(b.small_rows) + malloc_usable_size(b.sport_rows) + malloc_usable_size(b.zone_rows)
+            + malloc_usable_size(b.small_rows) + malloc_usable_size(b.sport_rows) + malloc_usable_size(b.dport_rows)
+            + malloc_usable_size(b.zone_rows)
             + malloc_usable_size(b.rank))

@@ -14,11 +14,13 @@ MOST_RULES: Final = 1 << 20
 class RuleSet:
     """Rules that packets are looked up in, and that can be changed meanwhile.
 
-    A rule is known by the id that adding it gave; ids of removed rules are used again. `update` is one transaction: a
-    lookup sees the rules before it or after it. Lookups of other threads never wait for a change, nor changes for
-    lookups; changes wait for each other.
+    A rule is known by the id that adding it gave; ids of removed rules are used again, the last one first. `update` is
+    one transaction: each lookup sees the rules of one version, whole, of those that were alive while it ran. Lookups
+    of other threads never wait for a change, nor changes for lookups; changes wait for each other. At most 64 threads
+    look up at once: the next one gets a RuntimeError.
 
-    Raises RuleError for bytes that are no rules and for more than 1,048,576 of them.
+    Raises RuleError for bytes that are no rules, for more than 1,048,576 of them, and where those of one IP version
+    are more (a zone without a direction counts twice).
     """
 
     def __init__(self, rules: Iterable[Rule] | bytes = ()) -> None:
@@ -59,7 +61,7 @@ class RuleSet:
         """Remove, replace and add rules in one transaction, and return the ids of the added ones (uint32), in order.
 
         `add` takes rules or what `fastpath.rules.pack` makes of them. Raises KeyError for an id that is not there or
-        named twice, RuleError for what is no rule; nothing has changed then. Raises MemoryError.
+        named twice, RuleError for what is no rule, MemoryError; nothing has changed then.
         """
         rules = unpack(bytes(add)) if isinstance(add, (bytes, bytearray, memoryview)) else unpack(pack(add))
         gone, changed = list(remove), dict(replace or {})
@@ -88,6 +90,15 @@ class RuleSet:
         Lookups go on meanwhile, other changes wait (100,000 rules: about 0.1 s).
         """
 
+    def copy(self) -> RuleSet:
+        """Return a set of its own with the same rules, ids and version: for a dry run of changes, or a way back.
+
+        It is built anew, as by `compact`. Raises MemoryError.
+        """
+        other = RuleSet()
+        other._rules, other._free, other._changes = dict(self._rules), list(self._free), self._changes
+        return other
+
     def rule(self, id: int) -> Rule:
         """Return a rule. Raises KeyError if there is none."""
         return self._rules[id]
@@ -103,13 +114,14 @@ class RuleSet:
         - tables, masks: hash tables; (source length, destination length, exact fields) of each
         - broad: rules in bit rows; waiting: rules that wait for their next build
         - linear: rules that every packet is compared with
+        - since_build: rules added, removed and replaced since everything was built, of both versions together
         - lookup_bytes, rule_bytes: memory of what is looked up in, and of the rules themselves
         """
         rules = self._rules.values()
         return {
             f"ipv{version}": {
                 "entries": sum(version in rule.versions for rule in rules), "tables": 0, "masks": [], "broad": 0,
-                "waiting": 0, "linear": sum(version in rule.versions for rule in rules), "lookup_bytes": 0,
+                "waiting": 0, "since_build": 0, "linear": sum(version in rule.versions for rule in rules), "lookup_bytes": 0,
                 "rule_bytes": 0,
             }
             for version in (4, 6)

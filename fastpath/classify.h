@@ -75,10 +75,10 @@ typedef struct {
     steps6 source6, destination6;
     uint16_t *sport, *dport, *zone;     /* 65536 classes; zone NULL: no rule asks for one */
     uint16_t protocol[512];             /* classes of the lower half of `rest` */
-    uint32_t sports, dports;            /* numbers of classes; `sports` 1: source ports have rows of their own */
+    uint32_t sports, dports;            /* numbers of classes; 1: these ports may have rows of their own */
     uint32_t *small;                    /* (protocol * dports + dport) * sports + sport -> row of `small_rows` */
     uint64_t *source_rows, *destination_rows, *small_rows;
-    uint64_t *sport_rows, *zone_rows;   /* NULL: in `small_rows`, or nobody asks */
+    uint64_t *sport_rows, *dport_rows, *zone_rows;      /* NULL: in `small_rows`, or nobody asks */
     uint64_t *ones;                     /* a row of all rules */
     rank_t *rank;                       /* of every bit, and NO_RANK behind them */
 } broad_t;
@@ -192,7 +192,7 @@ static inline void classes6(const steps6 *t, const uint32_t (*w)[CHUNK], uint32_
 }
 
 /* The rows of one packet's values. */
-typedef struct { const uint64_t *source, *destination, *small, *sport, *zone; } rows_of;
+typedef struct { const uint64_t *source, *destination, *small, *sport, *dport, *zone; } rows_of;
 
 #if defined(__AVX512VBMI__)
 #define VECTOR_WORDS 8
@@ -200,7 +200,7 @@ typedef struct { const uint64_t *source, *destination, *small, *sport, *zone; } 
 #define VECTOR_WORDS 4
 #endif
 
-/* Of `words` ANDed words, a multiple of VECTOR_WORDS, which are not zero, as bits; `more`: source ports or zones have rows, too. */
+/* Of `words` ANDed words, a multiple of VECTOR_WORDS, which are not zero, as bits; `more`: ports or zones have rows, too. */
 FOLDED uint32_t words_left(const rows_of *r, const uint64_t *alive, const uint32_t words, const int more) {
     uint32_t left = 0;
 #if defined(__AVX512VBMI__)
@@ -210,7 +210,8 @@ FOLDED uint32_t words_left(const rows_of *r, const uint64_t *alive, const uint32
             _mm512_and_si512(_mm512_loadu_si512(r->small + w), _mm512_loadu_si512(alive + w)));
         if (more)
             all = _mm512_and_si512(
-                all, _mm512_and_si512(_mm512_loadu_si512(r->sport + w), _mm512_loadu_si512(r->zone + w)));
+                _mm512_and_si512(all, _mm512_loadu_si512(r->dport + w)),
+                _mm512_and_si512(_mm512_loadu_si512(r->sport + w), _mm512_loadu_si512(r->zone + w)));
         left |= (uint32_t) _mm512_test_epi64_mask(all, all) << w;
     }
 #elif defined(__AVX2__)
@@ -219,7 +220,8 @@ FOLDED uint32_t words_left(const rows_of *r, const uint64_t *alive, const uint32
         __m256i all = _mm256_and_si256(_mm256_and_si256(ROW(r->source), ROW(r->destination)),
                                        _mm256_and_si256(ROW(r->small), ROW(alive)));
         if (more)
-            all = _mm256_and_si256(all, _mm256_and_si256(ROW(r->sport), ROW(r->zone)));
+            all = _mm256_and_si256(_mm256_and_si256(all, ROW(r->dport)),
+                                   _mm256_and_si256(ROW(r->sport), ROW(r->zone)));
         const __m256i none = _mm256_cmpeq_epi64(all, _mm256_setzero_si256());
         left |= (uint32_t) (_mm256_movemask_pd(_mm256_castsi256_pd(none)) ^ 0xF) << w;
     }
@@ -228,7 +230,7 @@ FOLDED uint32_t words_left(const rows_of *r, const uint64_t *alive, const uint32
     for (uint32_t w = 0; w < words; w++) {
         uint64_t all = r->source[w] & r->destination[w] & r->small[w] & alive[w];
         if (more)
-            all &= r->sport[w] & r->zone[w];
+            all &= r->sport[w] & r->dport[w] & r->zone[w];
         left |= (uint32_t) (all != 0) << w;
     }
 #endif
@@ -252,13 +254,13 @@ FOLDED rank_t first_bit(const broad_t *b, const rows_of *r, const uint64_t *aliv
         w = __builtin_ctz(left | 1u << (words - 1));
     } else {
         for (w = 0; w < words - 1; w++)
-            if (r->source[w] & r->destination[w] & r->small[w] & alive[w] & (more ? r->sport[w] & r->zone[w] : UINT64_MAX))
+            if (r->source[w] & r->destination[w] & r->small[w] & alive[w] & (more ? r->sport[w] & r->dport[w] & r->zone[w] : UINT64_MAX))
                 break;
     }
     /* The winning word once more by scalar loads: quicker than taking it out of a vector. */
     uint64_t word = r->source[w] & r->destination[w] & r->small[w] & alive[w];
     if (more)
-        word &= r->sport[w] & r->zone[w];
+        word &= r->sport[w] & r->dport[w] & r->zone[w];
     return b->rank[w * 64 + zeros_below(word)];
 }
 
@@ -269,9 +271,11 @@ FOLDED void broad_rows(const engine_t *e, chunk_t *c, uint32_t first, uint32_t n
     const broad_t *b = e->broad;
     for (uint32_t i = 0; i < n; i++) {
         rows_of r = {b->source_rows + s[i] * words, b->destination_rows + d[i] * words, b->small_rows + p[i] * words,
-                     b->ones, b->ones};
+                     b->ones, b->ones, b->ones};
         if (more && b->sport_rows)
             r.sport = b->sport_rows + b->sport[ports[first + i] & 0xFFFF] * words;
+        if (more && b->dport_rows)
+            r.dport = b->dport_rows + b->dport[ports[first + i] >> 16] * words;
         if (more && b->zone_rows)
             r.zone = b->zone_rows + b->zone[rest[first + i] >> 16] * words;
         c->best[first + i] = first_bit(b, &r, e->alive, (uint32_t) words, more);
@@ -297,11 +301,12 @@ FOLDED void broad_pass(const engine_t *e, chunk_t *c, const int version) {
                 d[i] = class4(b->destination, c->word[1][first + i]);
         }
         for (uint32_t i = 0; i < n; i++) {
-            const uint32_t at = b->protocol[rest[first + i] & 0x1FF] * b->dports + b->dport[ports[first + i] >> 16];
-            /* `sports` is 1 where source ports are apart: their class is then not asked for. */
+            /* Where ports are apart, there is 1 of them: their class is then not asked for. */
+            const uint32_t at = b->protocol[rest[first + i] & 0x1FF] * b->dports
+                + (b->dports > 1 ? b->dport[ports[first + i] >> 16] : 0);
             p[i] = b->small[at * b->sports + (b->sports > 1 ? b->sport[ports[first + i] & 0xFFFF] : 0)];
         }
-        const int more = b->sport_rows || b->zone_rows;
+        const int more = b->sport_rows || b->dport_rows || b->zone_rows;
         /* One copy for each width: the loops over a row's words have no end to find. */
         if (words == 16 && !more)
             broad_rows(e, c, first, n, s, d, p, ports, rest, 16, 0);
@@ -370,6 +375,12 @@ FOLDED uint32_t leaf_pass(const engine_t *e, chunk_t *c, uint32_t side, uint32_t
         more += left > 1 && !hit;
     }
     return more;
+}
+
+/* The version that a lookup fixes, given what `RuleSet.seen` said just before the engine was read. An engine may be
+ * published just before its version is. */
+static inline uint64_t version_of(const engine_t *e, uint64_t seen) {
+    return (e->version > seen ? e->version : seen) - e->base;
 }
 
 /* A word that a writer stores beside us, and with it what it leads to. */

@@ -201,3 +201,49 @@ def test_readers_see_one_version_or_the_other(stage: ModuleType) -> None:
     done.set()
     reader.join()
     assert not wrong
+
+
+def test_a_copy_is_for_a_dry_run(stage: ModuleType) -> None:
+    rules = rule_set(stage, [Rule(priority=1), Rule(protocol=6), Rule(zone=3)])
+    rules.remove(1)
+    rules.update(add=[Rule(priority=4, protocol=6)], replace={2: Rule(zone=4)})
+    trial = rules.copy()
+    assert (trial.rules(), trial.version, len(trial)) == (rules.rules(), rules.version, 3)
+    assert answers(stage, trial, [host(1)]) == [1]
+    trial.update(remove=[1], add=[Rule(priority=9), Rule()])
+    assert answers(stage, trial, [host(1)]) == [1]
+    assert list(trial.rules()) == [0, 2, 1, 3]
+    assert answers(stage, rules, [host(1)]) == [1]
+    assert rules.rule(1) == Rule(priority=4, protocol=6)
+    assert (len(rules), list(rules.rules())) == (3, [0, 2, 1])
+
+
+def test_ids_that_are_none(stage: ModuleType) -> None:
+    rules = rule_set(stage, [Rule()])
+    for id in (-1, 1, 1 << 40):
+        with pytest.raises(KeyError):
+            rules.remove(id)
+        with pytest.raises(KeyError):
+            rules.rule(id)
+        assert id not in rules
+    assert "x" not in rules
+
+
+def test_many_classes_of_protocols_and_ports(stage: ModuleType) -> None:
+    """Rules whose protocols and ports make millions of combinations: memory stays small."""
+    if stage.__name__.endswith("_py"):
+        pytest.skip("the plain twin has one form only")
+    made = dict(
+        enumerate(
+            Rule(priority=i % 9, protocol=i) if i < 256 else Rule(destination_ports=(i * 30, 65535 - i * 30))
+            for i in range(1020)
+        )
+    )
+    rules = rule_set(stage, list(made.values()))
+    assert rules.stats()["ipv4"]["broad"] == 1020
+    assert rules.stats()["ipv4"]["lookup_bytes"] < 8 << 20
+    headers = [
+        Header(version=4, source=1, destination=1, protocol=i * 7 % 256, destination_port=i * 331 % 65536)
+        for i in range(200)
+    ]
+    assert answers(stage, rules, headers) == expected(made, headers)

@@ -139,8 +139,8 @@ def test_for_long(stage: ModuleType) -> None:
 
 
 @needs_build
-def test_more_readers_than_places() -> None:
-    """A set has places for 64 lookups at once; the next one is told, and none is left taken."""
+def test_places_of_readers_are_given_back() -> None:
+    """A set has places for 64 lookups at once; none is left taken."""
     stage = importlib.import_module("fastpath._classify_c")
     rules: Any = importlib.import_module("fastpath._ruleset_c").RuleSet([Rule()])
     out = array("i", [0])
