@@ -52,6 +52,8 @@ cdef void take_out(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil
 cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil
 # What the changes made necessary. -1: no memory; the drafts must then be dropped.
 cdef int finish(store_t *s, draft_t *d) noexcept nogil
+# Room for what `succeed` retires. -1: no memory.
+cdef int make_room(store_t *s) noexcept nogil
 # Forget what was made for two drafts, and what was retired since there were `retirees`.
 cdef void drop(store_t *s, draft_t *d, size_t retirees) noexcept nogil
 # Retire what the published drafts replace.

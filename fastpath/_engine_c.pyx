@@ -436,6 +436,10 @@ cdef int finish_one(store_t *s, int k, draft_t *d) noexcept nogil:
 cdef int finish(store_t *s, draft_t *d) noexcept nogil:
     if finish_one(s, 0, &d[0]) or finish_one(s, 1, &d[1]):
         return -1
+    return make_room(s)
+
+
+cdef int make_room(store_t *s) noexcept nogil:
     return retired_room(s, 2 * (TABLES + 8))
 
 

@@ -14,6 +14,10 @@ cdef class RuleSet:
     cdef uint64_t[READERS] reading      # the epoch that a reader began in, 0: nobody
     cdef object writing                 # lock: one writer at a time
     cdef void *state                    # the writer's half, see _ruleset_c.pyx
+    cdef object compacting              # lock: one builds anew beside the changes
+    cdef object log                     # the changes meanwhile
+    cdef bint background                # it is built anew by itself
+    cdef double rest_until              # but not before
     cdef uint64_t changes
 
     cdef int enter(self) except -1      # a reader begins: its place
@@ -22,4 +26,10 @@ cdef class RuleSet:
     cdef engine_t *read4(self) noexcept nogil
     cdef engine_t *read6(self) noexcept nogil
     cdef bint has(self, id)
+    cdef object transact(self, bytes added, removed, bytes replacement, changed)
+    cdef int build(self) except -1
+    cdef size_t follow(self, log) except? 0
+    cdef int exchange(self, RuleSet other) except -1
+    cdef void tend(self)
+    cdef RuleSet twin(self, bint follow)
     cdef bytes record(self, uint32_t id)

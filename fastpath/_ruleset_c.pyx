@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from array import array
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -10,14 +11,14 @@ from libc.string cimport memcpy, memset
 
 from fastpath._classify cimport WORDS4, WORDS6, engine_t, wide_rule
 from fastpath._engine_c cimport (
-    draft_t, drop, engine_free, finish, put_in, reclaim, retired_t, store_t, succeed, take_out,
+    draft_t, drop, engine_free, finish, make_room, put_in, reclaim, retired_t, store_t, succeed, take_out,
 )
 from fastpath._entries cimport NONE, entry_t, family_t, packed_t
 from fastpath._entries_c cimport (
     entries_close, entries_copy, entries_reserve, entry_free, entry_make, entry_record, set_levels,
 )
 from fastpath._rows_c cimport rows_bytes
-from fastpath._tables_c cimport pool_bytes, pool_close
+from fastpath._tables_c cimport pool_bytes, pool_close, pool_t
 
 from fastpath.rules import PRIORITIES, ZONES, RuleError, pack, unpack
 
@@ -42,6 +43,9 @@ cdef enum:
     RECORD = 56
     RENUMBER = 1 << 20      # numbers that may be unused
     MOST_RULES = 1 << 20
+    LEAST_CHANGES = 256     # before a set is built anew by itself
+    REST = 20               # times as long as that took, it is left alone
+    ROUNDS = 3
     MOST_ENTRIES = 1 << 20  # of an IP version: what a directory word can name
     NO_MEMORY = -1
     TOO_MANY = -2
@@ -415,10 +419,52 @@ cdef object ids_of(ids):
         raise KeyError(next(id for id in ids if not 0 <= id < 1 << 32)) from error
 
 
+cdef int take_over(RuleSet self, state_t *s, RuleSet other, state_t *o) noexcept nogil:
+    cdef draft_t[2] d
+    cdef engine_t *e
+    cdef family_t family
+    cdef int k
+    cdef uint32_t *ids = s.store.ids
+    memset(d, 0, sizeof(d))
+    for k in range(2):
+        d[k].old = <pool_t *> malloc(sizeof(pool_t))
+    if d[0].old == NULL or d[1].old == NULL or make_room(&s.store):
+        free(d[0].old)
+        free(d[1].old)
+        return NO_MEMORY
+    # Nobody looks up in the other one.
+    reclaim(&o.store, <uint64_t> 0xFFFFFFFFFFFFFFFF)
+    s.store.next_epoch = self.epoch + 1
+    np_store_epoch(&s.store.pending, s.store.next_epoch)
+    for k in range(2):
+        d[k].now = self.engine6 if k else self.engine4
+        e = other.engine6 if k else other.engine4
+        # The other counted versions in its own way; all of its runs are there from the version that is made here.
+        e.base = s.store.next_epoch - (other.epoch - e.base)
+        e.pending = &s.store.pending
+        d[k].next = e
+        d[k].old[0] = s.store.pool[k]
+        s.store.pool[k] = o.store.pool[k]
+        memset(&o.store.pool[k], 0, sizeof(pool_t))
+        family = s.store.family[k]
+        s.store.family[k] = o.store.family[k]
+        o.store.family[k] = family
+    if ids != self.engine4.ids:
+        free(ids)       # never published
+    s.store.ids, s.ids_room = o.store.ids, o.ids_room
+    o.store.ids = NULL
+    other.engine4 = other.engine6 = NULL
+    s.rule, o.rule = o.rule, s.rule
+    s.rules, s.room, s.free_rule, s.live, s.next_number = o.rules, o.room, o.free_rule, o.live, o.next_number
+    s.since_build, s.broken = o.since_build, False
+    publish(self, d)
+    return 0
+
+
 cdef class RuleSet:
     """See `fastpath._ruleset_py.RuleSet`."""
 
-    def __cinit__(self, rules=()):
+    def __cinit__(self, *arguments, **named):
         cdef state_t *s = <state_t *> calloc(1, sizeof(state_t))
         cdef family_t *f
         cdef int k
@@ -427,6 +473,7 @@ cdef class RuleSet:
         self.state = s
         self.epoch = s.store.next_epoch = 1
         self.writing = threading.Lock()
+        self.compacting = threading.Lock()
         for k in range(2):
             f = &s.store.family[k]
             f.version, f.words, f.key_words, f.per_unit = (6, WORDS6, 16, 1) if k else (4, WORDS4, 4, 4)
@@ -441,8 +488,10 @@ cdef class RuleSet:
         self.engine4.pending = self.engine6.pending = &s.store.pending
         self.engine4.version = self.engine6.version = s.store.pending = 1
 
-    def __init__(self, rules=()):
+    def __init__(self, rules=(), *, background=True):
+        self.background = False
         self.update(add=rules)
+        self.background = background
 
     def __dealloc__(self):
         cdef int k
@@ -484,12 +533,17 @@ cdef class RuleSet:
         return np_load_engine(&self.engine6)
 
     def update(self, add=(), remove=(), replace=None):
-        cdef state_t *s = <state_t *> self.state
         # What is worked on without the GIL belongs to nobody else.
         cdef bytes added = packed_rules(add)
         removed, changed = ids_of(remove), dict(replace) if replace is not None else {}
         cdef bytes replacement = pack(changed.values())
-        changed = ids_of(changed)
+        ids = self.transact(added, removed, replacement, ids_of(changed))
+        self.tend()
+        return ids
+
+    cdef object transact(self, bytes added, removed, bytes replacement, changed):
+        # One transaction; the arguments are its own.
+        cdef state_t *s = <state_t *> self.state
         ids = array("I", bytes(4 * (len(added) // RECORD)))
         cdef uint32_t[::1] ids_view = ids
         cdef uint32_t[::1] removed_view = removed
@@ -531,6 +585,8 @@ cdef class RuleSet:
             if result:
                 raise MemoryError("the rule set")
             self.changes += 1
+            if self.log is not None:
+                self.log.append((added, removed, replacement, changed, ids))
         return ids
 
     def add(self, rule):
@@ -542,7 +598,8 @@ cdef class RuleSet:
     def replace(self, id, rule):
         self.update(replace={id: rule})
 
-    def compact(self):
+    cdef int build(self) except -1:
+        # Everything anew; other changes wait.
         cdef int result = 0
         cdef uint32_t nothing = 0
         cdef change_t c
@@ -552,19 +609,84 @@ cdef class RuleSet:
             result = commit(self, &c, True)
         if result:
             raise MemoryError("the rule set")
+        return 0
 
-    def copy(self):
+    def compact(self):
+        cdef RuleSet other
+        cdef int turn
+        log = []
+        with self.compacting:
+            other = self.twin(True)
+            try:
+                other.build()
+                # What changed meanwhile, once more; in the end with all others waiting.
+                for turn in range(ROUNDS):
+                    with self.writing:
+                        log, self.log = self.log, []
+                    if not other.follow(log):
+                        break
+                with self.writing:
+                    other.follow(self.log)
+                    self.exchange(other)
+            finally:
+                with self.writing:
+                    self.log = None
+
+    cdef size_t follow(self, log) except? 0:
+        # Repeat the transactions of another set; how many there were.
+        for added, removed, replacement, changed, ids in log:
+            if self.transact(added, removed, replacement, changed) != ids:
+                raise RuntimeError("a copy gives other ids")
+        return len(log)
+
+    cdef int exchange(self, RuleSet other) except -1:
+        # Take what the other set, which has the same rules, looks up in; under the lock.
+        cdef state_t *s = <state_t *> self.state
+        cdef state_t *o = <state_t *> other.state
+        if take_over(self, s, other, o):
+            raise MemoryError("the rule set")
+        return 0
+
+    cdef void tend(self):
+        # A set that many changes made slower is built anew by a thread, which may take a small part of the time.
+        cdef state_t *s = <state_t *> self.state
+        if (not self.background or s.since_build < LEAST_CHANGES or s.since_build < s.live // 4
+                or self.compacting.locked() or time.monotonic() < self.rest_until):
+            return
+        self.rest_until = time.monotonic() + 1
+        threading.Thread(target=self.tend_now, name="nodeplane-compact", daemon=True).start()
+
+    def tend_now(self):
+        """Compact, and rest for a while."""
+        began = time.monotonic()
+        try:
+            self.compact()
+        except MemoryError:
+            pass        # it stays as it is, and is tried again
+        now = time.monotonic()
+        self.rest_until = now + REST * (now - began)
+
+    cdef RuleSet twin(self, bint follow):
+        # The rules, not yet built; with `follow`, what changes from now on is noted down.
         cdef RuleSet other = RuleSet.__new__(RuleSet)
         cdef state_t *s = <state_t *> self.state
         cdef state_t *o = <state_t *> other.state
         cdef bint failed = False
+        other.background = False
         with self.writing:
             with nogil:
                 failed = copy_rules(s, o) != 0
             other.changes = self.changes
+            if follow and not failed:
+                self.log = []
         if failed:
             raise MemoryError("the rule set")
-        other.compact()
+        return other
+
+    def copy(self):
+        cdef RuleSet other = self.twin(False)
+        other.build()
+        other.background = self.background
         return other
 
     @property

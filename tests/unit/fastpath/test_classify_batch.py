@@ -156,7 +156,7 @@ def test_like_the_plain_twin(stage: ModuleType, count: int) -> None:
     plain, plain_set = setting(_classify_py, frames)
     batch, rule_set = setting(stage, frames)
     keys = bytes(plain.key.cast("B"))
-    rules = []
+    rules: list[Rule] = []
     while len(rules) < count:
         i = chance.randrange(len(frames))
         rules.append(around(chance, keys[i * KEY : i * KEY + KEY]))

@@ -95,6 +95,12 @@ def read(scene: Scene, stage: ModuleType, done: threading.Event, seen: list[tupl
             return
 
 
+def compact(scene: Scene, done: threading.Event) -> None:
+    """Build anew beside the changes."""
+    while not done.wait(0.002):
+        scene.rules.compact()
+
+
 def check(scene: Scene, samples: list[tuple[int, int, bytes]]) -> None:
     for first, last, answers in samples:
         assert any(answers == right * REPEATS for right in scene.log[first : last + 1]), (first, last)
@@ -104,18 +110,17 @@ def run(stage: ModuleType, seed: int, version: int, changes: int, readers: int) 
     scene, done = Scene(seed, version), threading.Event()
     seen: list[list[tuple[int, int, bytes]]] = [[] for _ in range(readers)]
     threads = [threading.Thread(target=read, args=(scene, stage, done, samples)) for samples in seen]
-    for thread in threads:
+    builder = threading.Thread(target=compact, args=(scene, done))
+    for thread in (*threads, builder):
         thread.start()
     try:
-        for turn in range(changes):
+        for _ in range(changes):
             scene.change()
-            if turn % 97 == 96:
-                scene.rules.compact()
         while any(thread.is_alive() and not samples for thread, samples in zip(threads, seen, strict=True)):
             time.sleep(0.001)
     finally:
         done.set()
-        for thread in threads:
+        for thread in (*threads, builder):
             thread.join()
     for samples in seen:
         check(scene, samples)
@@ -136,6 +141,21 @@ def test_for_long(stage: ModuleType) -> None:
     while time.monotonic() < end:
         run(stage, seed, 4 if seed % 2 else 6, 3000, 3)
         seed += 1
+
+
+@needs_build
+def test_a_set_that_many_changes_made_slower_is_built_anew() -> None:
+    rule_set = importlib.import_module("fastpath._ruleset_c").RuleSet
+    made = [Rule(priority=i, source=IPv4Network((i << 8, 32))) for i in range(1200)]
+    left_alone, tended = rule_set(made, background=False), rule_set(made)
+    for turn in range(400):
+        for rules in (left_alone, tended):
+            rules.replace(turn, made[turn + 1])
+    assert left_alone.stats()["ipv4"]["since_build"] == 400
+    while tended.stats()["ipv4"]["since_build"] >= 300:
+        time.sleep(0.001)
+    assert tended.rules() == left_alone.rules()
+    assert tended.version == left_alone.version == 401
 
 
 @needs_build
