@@ -163,6 +163,8 @@ class Connection(RelayingStream):
 
     def whose(self) -> str:
         """See `Stream`: the port, or as long as there is none, the MAC or address in its network."""
+        if self._port:
+            return self._port
         with suppress(Exception):  # a request that fails by the same mistake is logged
             verdict = self.listener.server.lookup.lookup(self.caller)
             if isinstance(verdict, Known):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import aiohttp
 from aiohttp import hdrs
@@ -26,6 +25,7 @@ from metadata.upstream import (
     SlowError,
     TooLargeError,
     UnreachableError,
+    UpstreamError,
     sendable,
 )
 
@@ -55,7 +55,7 @@ class NovaClient:
         """
         session = self._pool if method in ("GET", "OPTIONS") else self._fresh
         ends = asyncio.get_running_loop().time() + seconds
-        with _failures(seconds):
+        try:
             async with asyncio.timeout_at(ends):
                 response = await session.request(
                     method,
@@ -70,6 +70,8 @@ class NovaClient:
                 except BaseException:
                     response.close()
                     raise
+        except _FAILURES as error:
+            raise _failure(error, seconds) from error
 
     async def close(self) -> None:
         """End all connections."""
@@ -93,24 +95,14 @@ class NovaClient:
             body += part
             if len(body) > self._limit:
                 raise TooLargeError(f"more than {self._limit} bytes")
-            if len(body) > whole:
+            if len(body) > whole or response.content.at_eof():
                 break
         if len(body) > whole or (length or 0) > whole:
             rest = _Rest(response, self._limit - len(body), ends)
-        named = {
-            name.strip().lower() for line in response.headers.getall(hdrs.CONNECTION, ()) for name in line.split(",")
-        }
-        headers = tuple(
-            (name, value)
-            for name, value in response.headers.items()
-            if name.lower() in RETURNED and name.lower() not in named and sendable(value)
-        )
-        content_type = response.headers.get(hdrs.CONTENT_TYPE, "")
+        content_type, headers = _returned(response)
         if rest is None:
             response.release()
-        return Answer(
-            response.status, content_type if sendable(content_type) else "", headers, bytes(body), rest, length
-        )
+        return Answer(response.status, content_type, headers, bytes(body), rest, length)
 
     def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -122,6 +114,17 @@ class NovaClient:
             max_line_size=8190,
             max_field_size=8190,
         )
+
+
+def _returned(response: aiohttp.ClientResponse) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Content-Type, empty if there is none, and the headers that reach the guest."""
+    content_type = response.headers.get(hdrs.CONTENT_TYPE, "")
+    found = [(name, value) for name, value in response.headers.items() if name.lower() in RETURNED and sendable(value)]
+    if found and hdrs.CONNECTION in response.headers:
+        lines = response.headers.getall(hdrs.CONNECTION)
+        named = {name.strip().lower() for line in lines for name in line.split(",")}
+        found = [(name, value) for name, value in found if name.lower() not in named]
+    return content_type if sendable(content_type) else "", tuple(found)
 
 
 class _Rest(Rest):
@@ -139,9 +142,11 @@ class _Rest(Rest):
     async def _next(self) -> bytes:
         clock = asyncio.get_running_loop().time
         began = clock()
-        with _failures(self._left):
+        try:
             async with asyncio.timeout(self._left):
                 part = await self._response.content.read(PART_BYTES)
+        except _FAILURES as error:
+            raise _failure(error, self._left) from error
         self._left -= clock() - began
         self._room -= len(part)
         if self._room < 0:
@@ -155,17 +160,17 @@ class _Rest(Rest):
             self._response.close()
 
 
-@contextmanager
-def _failures(seconds: float) -> Iterator[None]:
-    """Failures of aiohttp and of the connection as ours."""
-    try:
-        yield
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise UnreachableError(str(error)) from error
-    except TimeoutError as error:
-        raise SlowError(f"no answer within {seconds:g} s") from error
-    except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError, ValueError) as error:
-        raise BrokenError(f"{type(error).__name__}: {error}") from error
+# TimeoutError is an OSError.
+_FAILURES = (aiohttp.ClientError, asyncio.IncompleteReadError, OSError, ValueError)
+
+
+def _failure(error: Exception, seconds: float) -> UpstreamError:
+    """A failure of aiohttp or of the connection as ours."""
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return UnreachableError(str(error))
+    if isinstance(error, TimeoutError):
+        return SlowError(f"no answer within {seconds:g} s")
+    return BrokenError(f"{type(error).__name__}: {error}")
 
 
 def tls_context(settings: NovaSettings) -> ssl.SSLContext:

@@ -6,6 +6,8 @@ one document, and nothing in a target reaches another host or another path.
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote
 
@@ -19,6 +21,9 @@ Kind = Literal["document", "vendordata", "password"]
 # RFC 3986 3.4, without the characters that end a query or that the guest could use to end the request line.
 _QUERY_SAFE = "%&=;:@/?!$'()*+,-._~[]"
 _PATH_SAFE = ":@!$&'()*+,;=-._~"
+_QUERY_AS_IT_IS = re.compile(rb"[A-Za-z0-9%s]*" % re.escape(_QUERY_SAFE.encode()))
+_PATHS = 1024
+"""Paths whose encoded form is remembered."""
 
 
 class Route(msgspec.Struct, frozen=True, gc=False):
@@ -42,13 +47,18 @@ def route(target: bytes) -> Route | None:
     query = target.partition(b"?")[2]
     path = path_of(elements)
     return Route(
-        f"{path}?{quote(query, safe=_QUERY_SAFE)}" if query else path,
+        f"{path}?{_quoted(query)}" if query else path,
         _kind(elements),
         elements[0],
         elements,
     )
 
 
+def _quoted(query: bytes) -> str:
+    return query.decode("ascii") if _QUERY_AS_IT_IS.fullmatch(query) else quote(query, safe=_QUERY_SAFE)
+
+
+@lru_cache(_PATHS)
 def path_of(elements: tuple[str, ...]) -> str:
     """The path of normalised elements, percent-encoded, without a trailing slash (Nova never needs one)."""
     # `ec2` is left out as guests do, unless what follows would then be taken for the name of a tree.

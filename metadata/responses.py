@@ -6,6 +6,7 @@ stays open. A response with a `seed` gets fresh random bytes in every answer.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from http import HTTPStatus
 
 from metadata.seeds import SEED_CHARACTERS, fresh_seed
@@ -130,6 +131,7 @@ def error(status: int, api: str = "none", headers: tuple[tuple[str, str], ...] =
     return Response(status, HTML, page.encode("ascii"), headers=headers, api=api)
 
 
+@lru_cache(64)
 def phrase(status: int) -> str:
     """The reason phrase; a code that is not registered has none of its own."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -24,6 +25,9 @@ RETURNED = frozenset((
     "content-range", "etag", "expires", "last-modified", "retry-after", "vary", "www-authenticate",
 ))  # fmt: skip
 """Headers of Nova that reach guests, beside Content-Type; a Location would show them an address of ours."""
+
+
+_SENDABLE = re.compile(r"[\t -~]*").fullmatch
 
 
 class UpstreamError(Exception):
@@ -144,4 +148,4 @@ class Client(Protocol):
 
 def sendable(value: str) -> bool:
     """Whether a header's value can be written into a head of ours: visible ASCII, spaces and tabs (RFC 9110 5.5)."""
-    return all(" " <= letter <= "~" or letter == "\t" for letter in value)
+    return _SENDABLE(value) is not None
