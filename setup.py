@@ -79,6 +79,11 @@ NODEPLANE_BUILD=pure installs without them, slower\
 class BuildExtensions(build_ext):
     """`build_ext` that rebuilds when the mode changes and says what to do without a compiler."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = len(os.sched_getaffinity(0))
+
     def run(self) -> None:
         # The result has one file name for all modes, so file times alone would keep the former mode's.
         stamp = Path("build", "mode")
