@@ -41,7 +41,7 @@ cdef extern from * nogil:
 
 cdef enum:
     RECORD = 56
-    RENUMBER = 1 << 20      # numbers that may be unused
+    RENUMBER = 1 << 18      # numbers that may be unused, and four for each rule
     MOST_RULES = 1 << 20
     LEAST_CHANGES = 256     # before a set is built anew by itself
     REST = 20               # times as long as that took, it is left alone
@@ -224,7 +224,7 @@ cdef int reserve_ids(state_t *s, const engine_t *published, const change_t *c) n
     return 0
 
 
-cdef int reserve(state_t *s, const engine_t *published, const change_t *c) noexcept nogil:
+cdef int reserve(state_t *s, const engine_t *published, const change_t *c, bint full) noexcept nogil:
     # Everything that the rules themselves need for a transaction, so that it cannot end half way.
     cdef size_t i, room
     cdef size_t[2] parts
@@ -247,7 +247,8 @@ cdef int reserve(state_t *s, const engine_t *published, const change_t *c) noexc
         if at == NULL:
             return NO_MEMORY
         s.rule, s.room = <rule_t *> at, <uint32_t> room
-    if s.next_number + <uint64_t> c.additions > 4 * <uint64_t> s.live + RENUMBER:
+    if (s.next_number + <uint64_t> c.additions > 4 * <uint64_t> s.live + RENUMBER
+            or (full and s.next_number > 2 * <uint64_t> s.live + 64)):
         if renumber(s, published, c.additions):
             return NO_MEMORY
         s.broken = True     # until everything was built with the new numbers
@@ -359,7 +360,7 @@ cdef int commit(RuleSet self, const change_t *c, bint full) noexcept nogil:
     cdef uint32_t rules = s.rules
     cdef taken_t one
     cdef taken_t *taken = &one
-    cdef int result = reserve(s, self.engine4, c)
+    cdef int result = reserve(s, self.engine4, c, full)
     if result:
         return result
     if c.removals + c.replacing > 1:

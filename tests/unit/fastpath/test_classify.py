@@ -247,3 +247,27 @@ def test_many_classes_of_protocols_and_ports(stage: ModuleType) -> None:
         for i in range(200)
     ]
     assert answers(stage, rules, headers) == expected(made, headers)
+
+
+@needs_build
+def test_numbers_that_rules_left_are_closed_up(stage: ModuleType) -> None:
+    """Age among equals outlives many changes, and what remembers it stays small."""
+    if stage.__name__.endswith("_py"):
+        pytest.skip("the plain twin has no numbers")
+    rules = importlib.import_module("fastpath._ruleset_c").RuleSet([Rule(protocol=17)] * 3, background=False)
+    rules.remove(1)
+    many = pack(Rule(priority=1, source=IPv4Network((i, 32))) for i in range(900))
+    for _ in range(400):
+        rules.update(remove=rules.update(add=many))
+    assert len(rules) == 2
+    assert rules.stats()["ipv4"]["rule_bytes"] < 3 << 20
+    late = rules.add(Rule(protocol=17))
+    udp = Header(version=4, source=1, destination=1, protocol=17)
+    assert answers(stage, rules, [udp]) == [0]
+    rules.remove(0)
+    assert answers(stage, rules, [udp]) == [2]
+    rules.remove(2)
+    assert answers(stage, rules, [udp]) == [late]
+    rules.compact()
+    assert answers(stage, rules, [udp]) == [late]
+    assert rules.stats()["ipv4"]["rule_bytes"] < 1 << 20
