@@ -33,6 +33,7 @@ SINGLE = (
     "_rows_c",
     "_ruleset_c",
     "_tables_c",
+    "_transaction_c",
     "_tunnels_c",
     "_vtep_c",
 )

@@ -21,7 +21,7 @@
 enum { NO = 0, SS, SR, ES, FW, CW, LA, TW, CL, S2, IG, IV };
 
 /* _conntrack_tcp_py.NEXT: who sends (0: who began), kind of segment, state before. */
-static const uint8_t conntrack_next[2][5][10] = {
+__attribute__((unused)) static const uint8_t conntrack_next[2][5][10] = {
     {
         {SS, SS, IG, IG, IG, IG, IG, SS, SS, S2},
         {IV, IV, SR, IV, IV, IV, IV, IV, IV, SR},

@@ -1,0 +1,294 @@
+"""The rules of a rule set by id, and what one transaction does to them, forwards and back."""
+
+from array import array
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.string cimport memcpy, memset
+
+from fastpath._classify cimport engine_t
+from fastpath._engine_c cimport draft_t, make_room, put_in, take_out
+from fastpath._entries cimport NONE, entry_t, family_t, packed_t
+from fastpath._entries_c cimport entries_copy, entries_reserve, entry_free, entry_make, entry_record
+
+from fastpath.rules import PRIORITIES, ZONES, RuleError, pack
+
+cdef enum:
+    RENUMBER = 1 << 18      # numbers that may be unused, and four for each rule
+
+
+cdef uint32_t parts_of(const packed_t *r) noexcept nogil:
+    # A zone without a direction is two ranges.
+    return 2 if r.zone != 0xFFFF and r.direction == 2 else 1
+
+
+cdef void forget_entries(state_t *s, draft_t *d, uint32_t id) noexcept nogil:
+    # Take a rule's entries out (of drafts, if there are any) and free them.
+    cdef uint32_t i, sibling
+    cdef int k
+    cdef family_t *f
+    for k in range(2):
+        f = &s.store.family[k]
+        i = s.rule[id].first[k]
+        while i != NONE:
+            sibling = f.entry[i].sibling
+            if d != NULL:
+                take_out(&s.store, k, &d[k], i)
+            entry_free(f, i)
+            i = sibling
+        s.rule[id].first[k] = NONE
+
+
+cdef void make_entries(state_t *s, draft_t *d, const packed_t *r, uint32_t id) noexcept nogil:
+    # Make a rule's entries, with the id and number that it has, and put them in. There is room for them.
+    cdef uint32_t i, parts, number = s.rule[id].number
+    cdef int k
+    cdef family_t *f
+    s.rule[id].first[0] = s.rule[id].first[1] = NONE
+    for k in range(2):
+        if not r.versions >> k & 1:
+            continue
+        f = &s.store.family[k]
+        parts = parts_of(r)
+        while parts:
+            parts -= 1
+            i = entry_make(f, r, id, number, <int> parts if parts_of(r) == 2 else r.direction)
+            f.entry[i].sibling = s.rule[id].first[k]
+            s.rule[id].first[k] = i
+            if d != NULL:
+                put_in(&s.store, k, &d[k], i)
+
+
+cdef uint32_t take_rule(state_t *s) noexcept nogil:
+    # A new rule's id, with the next number. There is room for it.
+    cdef uint32_t id = s.free_rule
+    if id == NONE:
+        id = s.rules
+        s.rules += 1
+    else:
+        s.free_rule = s.rule[id].number
+    s.rule[id].number = s.next_number
+    s.rule[id].live = 1
+    if s.store.ids != NULL:
+        # The published table is only written to beyond what anybody reads.
+        s.store.ids[s.next_number] = id
+    s.next_number += 1
+    s.live += 1
+    return id
+
+
+cdef void record_of(const state_t *s, uint32_t id, packed_t *r) noexcept nogil:
+    # A rule as it was packed, from its entries.
+    memset(r, 0, sizeof(packed_t))
+    if s.rule[id].first[0] != NONE:
+        entry_record(&s.store.family[0], s.rule[id].first[0], r)
+    if s.rule[id].first[1] != NONE:
+        entry_record(&s.store.family[1], s.rule[id].first[1], r)
+
+
+ctypedef struct sort_t:
+    uint32_t number
+    uint32_t id
+
+
+cdef int by_number(const void *a, const void *b) noexcept nogil:
+    cdef uint32_t x = (<const sort_t *> a).number
+    cdef uint32_t y = (<const sort_t *> b).number
+    return 1 if x > y else -1 if x < y else 0
+
+
+cdef void set_ids(state_t *s, const engine_t *published, uint32_t *ids, uint32_t room) noexcept nogil:
+    # A new table; the published one goes when the next version is published.
+    if s.store.ids != published.ids:
+        free(s.store.ids)
+    s.store.ids, s.ids_room = ids, room
+
+
+cdef int renumber(state_t *s, const engine_t *published, size_t more) noexcept nogil:
+    # Rules that came and went leave holes in the numbers: close them. Everything must be built anew after it.
+    cdef uint32_t room = <uint32_t> (s.live + more + 64)
+    cdef sort_t *all = <sort_t *> malloc((<size_t> s.live + 1) * sizeof(sort_t))
+    cdef uint32_t *ids = <uint32_t *> malloc(<size_t> room * 4)
+    cdef uint32_t i, e, n = 0
+    cdef int k
+    cdef family_t *f
+    if all == NULL or ids == NULL:
+        free(all)
+        free(ids)
+        return NO_MEMORY
+    for i in range(s.rules):
+        if s.rule[i].live:
+            all[n].number, all[n].id = s.rule[i].number, i
+            n += 1
+    qsort(all, n, sizeof(sort_t), by_number)
+    for i in range(n):
+        ids[i] = all[i].id
+        s.rule[ids[i]].number = i
+        for k in range(2):
+            f = &s.store.family[k]
+            e = s.rule[ids[i]].first[k]
+            while e != NONE:
+                f.order[e] = f.order[e] >> 32 << 32 | i
+                e = f.entry[e].sibling
+    free(all)
+    set_ids(s, published, ids, room)
+    s.next_number = n
+    return 0
+
+
+cdef int reserve_ids(state_t *s, const engine_t *published, const change_t *c) noexcept nogil:
+    # From now on `ids` has room for the new numbers, or is not needed.
+    cdef uint32_t *ids
+    cdef uint32_t i
+    cdef size_t room
+    if s.store.ids == NULL and s.rules == s.next_number and s.free_rule == NONE and c.removals == 0:
+        return 0
+    if c.additions == 0 or (s.store.ids != NULL and s.next_number + c.additions <= s.ids_room):
+        return 0
+    room = 2 * (s.next_number + c.additions) + 64
+    ids = <uint32_t *> malloc(room * 4)
+    if ids == NULL:
+        return NO_MEMORY
+    for i in range(s.next_number):
+        ids[i] = s.store.ids[i] if s.store.ids != NULL else i
+    set_ids(s, published, ids, <uint32_t> room)
+    return 0
+
+
+cdef int reserve(state_t *s, const engine_t *published, const change_t *c, bint full) noexcept nogil:
+    # Everything that the rules themselves need for a transaction, so that it cannot end half way.
+    cdef size_t i, room
+    cdef size_t[2] parts
+    cdef void *at
+    cdef const packed_t *r
+    parts[0] = parts[1] = 0
+    for i in range(c.additions + c.replacing):
+        r = &c.added[i] if i < c.additions else &c.replacements[i - c.additions]
+        parts[0] += parts_of(r) * (r.versions & 1)
+        parts[1] += parts_of(r) * (r.versions >> 1 & 1)
+    if s.store.family[0].live + parts[0] > MOST_ENTRIES or s.store.family[1].live + parts[1] > MOST_ENTRIES:
+        return TOO_MANY
+    if entries_reserve(&s.store.family[0], parts[0]) or entries_reserve(&s.store.family[1], parts[1]):
+        return NO_MEMORY
+    if s.rules + c.additions > s.room:
+        room = s.rules + c.additions
+        if room < s.room + s.room // 4 + 16:
+            room = s.room + s.room // 4 + 16
+        at = realloc(s.rule, room * sizeof(rule_t))
+        if at == NULL:
+            return NO_MEMORY
+        s.rule, s.room = <rule_t *> at, <uint32_t> room
+    if (s.next_number + <uint64_t> c.additions > 4 * <uint64_t> s.live + RENUMBER
+            or (full and s.next_number > 2 * <uint64_t> s.live + 64)):
+        if renumber(s, published, c.additions):
+            return NO_MEMORY
+        s.broken = True     # until everything was built with the new numbers
+    return reserve_ids(s, published, c)
+
+
+cdef void apply(state_t *s, draft_t *d, const change_t *c, taken_t *taken) noexcept nogil:
+    # One transaction, on the rules and on the drafts; `taken` gets what it removes and replaces.
+    cdef size_t i
+    cdef uint32_t id
+    for i in range(c.removals + c.replacing):
+        id = c.removed[i] if i < c.removals else c.replaced[i - c.removals]
+        record_of(s, id, &taken[i].record)
+        taken[i].number = s.rule[id].number
+        forget_entries(s, d, id)
+        if i < c.removals:
+            s.rule[id].live = 0
+            s.live -= 1
+        else:
+            make_entries(s, d, &c.replacements[i - c.removals], id)
+    for i in range(c.removals):
+        s.rule[c.removed[i]].number = s.free_rule
+        s.free_rule = c.removed[i]
+    for i in range(c.additions):
+        id = take_rule(s)
+        make_entries(s, d, &c.added[i], id)
+        c.ids[i] = id
+
+
+cdef void revert(state_t *s, const change_t *c, const taken_t *taken, uint32_t rules) noexcept nogil:
+    # The rules as they were before `apply`; `rules` is how many ids there were.
+    cdef size_t i
+    cdef uint32_t id
+    for i in range(c.additions):
+        id = c.ids[c.additions - 1 - i]
+        forget_entries(s, NULL, id)
+        s.rule[id].live = 0
+        s.live -= 1
+        s.next_number -= 1
+        if id >= rules:
+            s.rules -= 1
+        else:
+            s.rule[id].number = s.free_rule
+            s.free_rule = id
+    for i in range(c.removals):
+        s.free_rule = s.rule[s.free_rule].number
+    for i in range(c.removals + c.replacing):
+        id = c.removed[i] if i < c.removals else c.replaced[i - c.removals]
+        forget_entries(s, NULL, id)
+        s.rule[id].number = taken[i].number
+        if i < c.removals:
+            s.rule[id].live = 1
+            s.live += 1
+        make_entries(s, NULL, &taken[i].record, id)
+
+
+cdef int copy_rules(const state_t *s, state_t *o) noexcept nogil:
+    # The rules of one set to a new one, which must be built then.
+    cdef int k
+    for k in range(2):
+        if entries_copy(&o.store.family[k], &s.store.family[k]):
+            return -1
+    o.rule = <rule_t *> malloc(<size_t> (s.rules + 1) * sizeof(rule_t))
+    if o.rule == NULL:
+        return -1
+    memcpy(o.rule, s.rule, <size_t> s.rules * sizeof(rule_t))
+    if s.store.ids != NULL:
+        o.store.ids = <uint32_t *> malloc(<size_t> (s.next_number + 1) * 4)
+        if o.store.ids == NULL:
+            return -1
+        memcpy(o.store.ids, s.store.ids, <size_t> s.next_number * 4)
+        o.ids_room = s.next_number + 1
+    o.rules, o.room, o.free_rule, o.live, o.next_number = s.rules, s.rules + 1, s.free_rule, s.live, s.next_number
+    o.broken = True
+    return 0
+
+
+cdef object check_packed(const packed_t *r, size_t n):
+    # Every record is a rule that `Rule` would take.
+    cdef size_t i
+    cdef int k
+    for i in range(n):
+        if (r[i].priority >= <uint32_t> PRIORITIES or r[i].port[0][0] > r[i].port[0][1]
+                or r[i].port[1][0] > r[i].port[1][1] or (r[i].zone >= <uint32_t> ZONES and r[i].zone != 0xFFFF)
+                or not 1 <= r[i].versions <= 3 or r[i].direction > 2 or r[i].protocol_counts > 1
+                or r[i].dscp_counts > 1 or r[i].dscp > 63 or r[i].flags_value & ~r[i].flags_mask
+                or (r[i].flags_mask and not (r[i].protocol_counts and r[i].protocol == 6))
+                or (r[i].versions != 2 and (r[i].length[0] > 32 or r[i].length[1] > 32))
+                or r[i].length[0] > 128 or r[i].length[1] > 128
+                or (r[i].versions == 3 and (r[i].length[0] or r[i].length[1]))):
+            raise RuleError("add", f"record {i} is no rule")
+
+
+cdef bytes packed_rules(rules):
+    # What `pack` makes of rules; bytes are checked and taken as they are.
+    cdef bytes data
+    if isinstance(rules, (bytes, bytearray, memoryview)):
+        data = bytes(rules)
+        if len(data) % RECORD:
+            raise RuleError("add", f"{len(data)} bytes are no whole number of records of {RECORD}")
+        check_packed(<const packed_t *> <const char *> data, len(data) // RECORD)
+        return data
+    return pack(rules)
+
+
+cdef object ids_of(ids):
+    # As an array of our own.
+    ids = ids if isinstance(ids, array) else list(ids)
+    try:
+        return array("I", ids)
+    except OverflowError as error:
+        raise KeyError(next(id for id in ids if not 0 <= id < 1 << 32)) from error
