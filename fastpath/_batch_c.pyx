@@ -42,6 +42,8 @@ cdef class Column:
     cdef bint readonly
 
     def __getbuffer__(self, Py_buffer *view, int flags):
+        if self.batch is None:
+            raise ValueError("a column without a batch")
         if self.batch.b.memory == NULL:
             raise ValueError("the batch is closed")
         if self.readonly and flags & PyBUF_WRITABLE:
@@ -281,7 +283,8 @@ cdef class Batch:
             if not 0 <= i < self.b.count:
                 raise IndexError(f"packet {index} of {self.b.count}")
             slot = slot_start(&self.b, <uint32_t> i)
-            if not (slot <= start and 0 <= size and start + size <= slot + self.b.slot):
+            # Also an empty packet begins within its slot: by its offset, the slot is found again.
+            if not (slot <= start < slot + self.b.slot and 0 <= size and start + size <= slot + self.b.slot):
                 raise ValueError(f"offset {offset} and length {length} leave the slot of packet {index}")
             self.b.offset[i] = <uint32_t> start
             self.b.length[i] = <uint32_t> size

@@ -197,7 +197,7 @@ class Batch:
         if not 0 <= index < self._count:
             raise IndexError(f"packet {index} of {self._count}")
         slot = self._columns["offset"][index] // self._slot * self._slot
-        if not (slot <= offset and length >= 0 and offset + length <= slot + self._slot):
+        if not (slot <= offset < slot + self._slot and length >= 0 and offset + length <= slot + self._slot):
             raise ValueError(f"offset {offset} and length {length} leave the slot of packet {index}")
         self._columns["offset"][index] = offset
         self._columns["length"][index] = length

@@ -373,11 +373,11 @@ def records(Batch batch not None, times=None, bint pcapng=True):
     cdef uint64_t total = 0, time
     cdef uint32_t i, whole = 0, length
     cdef uint8_t *at
-    if times is not None:
-        request(times, &view, b.count, False)
-        stamps = <const uint64_t *> view.buf
+    batch.enter()
     try:
-        batch.enter()
+        if times is not None:
+            request(times, &view, b.count, False)
+            stamps = <const uint64_t *> view.buf
         try:
             for i in range(b.count):
                 if not b.verdict[i]:
@@ -401,10 +401,10 @@ def records(Batch batch not None, times=None, bint pcapng=True):
                     memset(at, 0, whole - 32 - length)
                     at = put(at + (whole - 32 - length), whole)
         finally:
-            batch.leave()
+            if times is not None:
+                PyBuffer_Release(&view)
     finally:
-        if times is not None:
-            PyBuffer_Release(&view)
+        batch.leave()
     return made
 
 

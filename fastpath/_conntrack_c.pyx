@@ -105,6 +105,9 @@ cdef uint32_t restore_all(table_t *t, const record_t *records, uint32_t count) n
     cdef entry_t *e
     for i in range(count):
         memcpy(&r, &records[i], sizeof(record_t))
+        # Again, of this copy: who holds the bytes may have written into them since.
+        if not possible(&r):
+            continue
         hash = hash_of(t, &r.key)
         if t.live >= t.capacity:
             break

@@ -190,8 +190,10 @@ cdef class Meters:
             PyThread_release_lock(self.lock)
         return found
 
-    cdef _write(self, uint32_t index, meter, bint keep):
+    cdef bint _write(self, uint32_t index, meter, bint keep) except -1:
+        # False: the meter that was to be replaced is not there.
         cdef meter_t m
+        cdef bint there
         memset(&m, 0, sizeof(m))
         m.most_committed = meter.burst * BILLION
         m.most_other = (meter.excess if meter.peak_burst is None else meter.peak_burst) * BILLION
@@ -206,14 +208,17 @@ cdef class Meters:
         m.committed, m.other = m.most_committed, m.most_other
         with nogil:
             PyThread_acquire_lock(self.lock, 1)
+            there = self.table[index].mode != 0
             if keep:
                 m.last = self.table[index].last
                 m.committed = min(m.committed, self.table[index].committed)
                 m.other = min(m.other, self.table[index].other)
             else:
                 memset(&self.counted[index], 0, sizeof(counts_t))
-            self.table[index] = m
+            if there == keep:
+                self.table[index] = m
             PyThread_release_lock(self.lock)
+        return there == keep
 
     def add(self, meter):
         cdef uint32_t index
@@ -221,27 +226,36 @@ cdef class Meters:
             raise TypeError("a meter is a fastpath.meter.Meter")
         if self._used == self._capacity:
             raise MeterError("capacity", f"the table takes {self._capacity} meters")
+        # The number is taken before `_write` lets other threads run.
         index = self._free.pop() if self._free else self._used
-        self._write(index, meter, False)
         self._used += 1
+        try:
+            self._write(index, meter, False)
+        except BaseException:
+            self._free.append(index)
+            self._used -= 1
+            raise
         return index
 
     def replace(self, index, meter):
         if not isinstance(meter, Meter):
             raise TypeError("a meter is a fastpath.meter.Meter")
-        if index not in self:
+        if index not in self or not self._write(index, meter, True):
             raise KeyError(index)
-        self._write(index, meter, True)
 
     def remove(self, index):
         cdef uint32_t i
+        cdef bint there
         if index not in self:
             raise KeyError(index)
         i = index
         with nogil:
             PyThread_acquire_lock(self.lock, 1)
+            there = self.table[i].mode != 0
             self.table[i].mode = 0
             PyThread_release_lock(self.lock)
+        if not there:
+            raise KeyError(index)       # another thread was first
         self._free.append(index)
         self._used -= 1
 

@@ -70,6 +70,7 @@ cdef inline uint8_t *take(
     target.flags[slot] = source.flags[i]
     target.layers[slot] = source.layers[i]
     target.verdict[slot] = PASS
+    target.ct[slot] = source.ct[i]
     target.rule[slot] = source.rule[i]
     target.key[slot] = source.key[i]
     return target.memory + start

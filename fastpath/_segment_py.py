@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fastpath.batch import Batch
 
-_COLUMNS: Final = ("tunnel", "vni", "hash", "flags", "layers", "rule")
+_COLUMNS: Final = ("tunnel", "vni", "hash", "flags", "layers", "ct", "rule")
 _NO_BITS: Final = 0xFFFFFFFF
 _FIN, _SYN, _RST, _PSH, _URG, _CWR = 0x01, 0x02, 0x04, 0x08, 0x20, 0x80
 _BUCKETS: Final = 64

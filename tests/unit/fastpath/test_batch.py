@@ -75,9 +75,12 @@ def test_place_stays_in_its_slot(twin: ModuleType) -> None:
     batch.fill(FRAMES)
     batch.place(1, 2048, 2048)
     assert len(batch.frame(1)) == 2048
-    for offset, length in ((2047, 1), (2048, 2049), (4097, 0), (4095, 2), (-1, 1), (2048, -1)):
+    # (4096, 0): an empty packet at the next slot's beginning would be in that slot from then on.
+    for offset, length in ((2047, 1), (2048, 2049), (4096, 0), (4097, 0), (4095, 2), (-1, 1), (2048, -1)):
         with pytest.raises((ValueError, OverflowError)):
             batch.place(1, offset, length)
+    batch.place(1, 4095, 0)
+    assert batch.frame(1) == b""
     with pytest.raises(IndexError):
         batch.place(4, 4 * 2048, 1)
     with pytest.raises(IndexError):

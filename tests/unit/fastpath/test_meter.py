@@ -226,3 +226,36 @@ def test_two_threads_share_a_meter(twin: ModuleType) -> None:
         for thread in threads:
             thread.join()
     assert meters.counts(0)[:3] == (1234, 0, 6766)
+
+
+def test_threads_that_change_a_table_get_numbers_of_their_own(twin: ModuleType) -> None:
+    """Each number is given to one, and a meter is removed by one, while another thread meters."""
+    meters, given, removed = twin.Meters(300), [], []
+    end, metered = threading.Event(), packets(2000)
+    metered.tunnel[:2000] = array("I", range(2000))
+
+    def meter() -> None:
+        while not end.is_set():
+            metered.verdict[:2000] = array("I", bytes(8000))
+            twin.meter(metered, meters, 1)
+
+    def change() -> None:
+        mine = [meters.add(Meter(rate=1, burst=1)) for _ in range(50)]
+        given.extend(mine)
+        for index in range(300):
+            try:
+                meters.remove(index)
+            except KeyError:
+                continue
+            removed.append(index)
+
+    threads = [threading.Thread(target=meter)] + [threading.Thread(target=change) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads[1:]:
+        thread.join()
+    end.set()
+    threads[0].join()
+    assert len(given) == len(removed) == 250
+    assert len(meters) == 0
+    assert sorted(meters.add(Meter(rate=1, burst=1)) for _ in range(300)) == list(range(300))

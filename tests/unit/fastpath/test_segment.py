@@ -120,14 +120,18 @@ def test_udp_without_a_checksum_stays_so(twin: ModuleType) -> None:
 
 def test_columns_are_inherited(twin: ModuleType) -> None:
     source = one(SUPERS["tcp4"])
-    names = ("tunnel", "vni", "hash", "flags", "layers", "rule")
+    names = ("tunnel", "vni", "hash", "flags", "layers", "rule", "ct")
     for value, name in enumerate(names, 1):
         getattr(source, name)[0] = value
     source.key.cast("B")[:40] = bytes(range(40))
-    target = Batch(8, huge=False)
+    target, again = Batch(8, huge=False), Batch(2, slot=SUPER, huge=False)
+    for each in (target, again):  # nothing of what was there before is left
+        each.ct[: each.capacity] = array("I", [99] * each.capacity)
     assert twin.segment(source, target, 1400) == 1
-    assert [[getattr(target, name)[i] for name in names] for i in range(3)] == [[1, 2, 3, 4, 5, 6]] * 3
+    assert [[getattr(target, name)[i] for name in names] for i in range(3)] == [[1, 2, 3, 4, 5, 6, 7]] * 3
     assert bytes(target.key.cast("B")[:120]) == bytes(range(40)) * 3
+    assert twin.coalesce(target, again) == 3
+    assert [getattr(again, name)[0] for name in names] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_a_full_target_is_gone_on_with(twin: ModuleType) -> None:
