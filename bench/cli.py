@@ -19,6 +19,7 @@ from rich.console import Console
 from bench import compare, cores, html, machine, sandbox, tables
 from bench.cases import CASES, PACKETS
 from bench.classify import files, scan, sets, traces
+from bench.classify.files import Version
 from bench.compile import MissingToolError, program
 from bench.context import Case, Context, Options, Progress
 from bench.machine import Machine
@@ -26,7 +27,9 @@ from bench.markdown import page
 from bench.peers import PEERS, prepare
 from bench.perpacket import native
 from bench.perpacket.profiles import Profile, parse
-from bench.results import CaseResult, Run, load, save
+from bench.results import CaseResult, Run, encoded, load, save
+
+STDOUT = Path("-")
 
 
 @click.group()
@@ -70,6 +73,34 @@ def _profiles(_context: click.Context, _parameter: click.Parameter, names: tuple
         raise click.BadParameter(str(error)) from error
 
 
+def _writable(_context: click.Context, _parameter: click.Parameter, file: Path | None) -> Path | None:
+    """Find out before the run that its result could not be written."""
+    if file is not None and file != STDOUT:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.open("ab").close()
+        except OSError as error:
+            raise click.BadParameter(f"{file}: {error.strerror}") from error
+    return file
+
+
+def _check_input(rules: tuple[str, ...], trace: Path | None) -> None:
+    """Read the files of the classify case once before anything else: what is wrong with them is said at once."""
+    if trace is not None and len(rules) != 1:
+        raise click.UsageError("--trace needs one --rules")
+    version: Version = 4
+    for name in rules:
+        try:
+            version = sets.check(name)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--rules") from error
+    if trace is not None:
+        try:
+            files.read_trace(trace, version)
+        except files.FileError as error:
+            raise click.BadParameter(str(error), param_hint="--trace") from error
+
+
 @bench.command()
 @click.argument("cases", nargs=-1, required=True, callback=_cases, metavar="CASE...")
 @click.option("--with", "peers", default="", callback=_peers, metavar="NAMES",
@@ -87,7 +118,8 @@ def _profiles(_context: click.Context, _parameter: click.Parameter, names: tuple
 @click.option("--seconds", type=click.FloatRange(0.001, 600), help="Length of one timed load.")
 @click.option("--peers-only", is_flag=True, help="Leave nodeplane out, to try the peers.")
 @click.option("--seed", default=1, show_default=True, help="Of generated documents and samples.")
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the result here.")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), is_flag=False, flag_value="-",
+              callback=_writable, help="Also write the result here; without a FILE: show it as JSON.")  # fmt: skip
 def run(cases: tuple[Case, ...], peers: frozenset[str], networks: int | None, profiles: tuple[Profile, ...],
         repeat: int | None, seconds: float | None, peers_only: bool, seed: int, file: Path | None,
         rules: tuple[str, ...], trace: Path | None, zipf: float | None, updates: int | None) -> None:  # fmt: skip
@@ -95,13 +127,7 @@ def run(cases: tuple[Case, ...], peers: frozenset[str], networks: int | None, pr
 
     Cases with servers run inside a private namespace; the per-packet ones need neither that nor root.
     """
-    if trace is not None and len(rules) != 1:
-        raise click.UsageError("--trace needs one --rules")
-    for name in rules:
-        try:
-            sets.check(name)
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--rules") from error
+    _check_input(rules, trace)
     errors = Console(stderr=True)
     if not sandbox.inside() and any(case.network for case in cases):
         _prepare(peers, errors)
@@ -121,9 +147,12 @@ def run(cases: tuple[Case, ...], peers: frozenset[str], networks: int | None, pr
         facts = _with_clock(facts)
     found = Run(machine=facts, command=f"python -m bench {' '.join(sys.argv[1:])}", started=started, seed=seed,
                 versions=versions, cases=tuple(results))  # fmt: skip
-    if file is not None:
-        save(found, file)
-    tables.show_run(_output(), found)
+    if file == STDOUT:
+        click.echo(encoded(found), nl=False)
+    else:
+        tables.show_run(_output(), found)
+        if file is not None:
+            save(found, file)
     if any(result.error for result in results) or len(results) < len(cases):
         sys.exit(1)
 

@@ -79,10 +79,15 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     cases: tuple[CaseResult, ...] = ()
 
 
+def encoded(run: Run) -> bytes:
+    """The content of a result file."""
+    return msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n"
+
+
 def save(run: Run, path: Path) -> None:
     """Write a result file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
+    path.write_bytes(encoded(run))
 
 
 def load(path: Path) -> Run:

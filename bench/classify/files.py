@@ -31,13 +31,14 @@ _EITHER: Final = 2
 
 
 class FileError(ValueError):
-    """A rule file or a trace that cannot be read: the text begins with path:line: field."""
+    """A rule file or a trace that cannot be read: the text begins with path:line: field, or path: file."""
 
     def __init__(self, path: Path, line: int, field: str, problem: str) -> None:
         self.path = path
         self.line = line
+        """From 1; 0: the file itself."""
         self.field = field
-        super().__init__(f"{path}:{line}: {field}: {problem}")
+        super().__init__(f"{path}:{line}: {field}: {problem}" if line else f"{path}: {field}: {problem}")
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError as error:
         raise FileError(path, number + 1, "text", f"is not ASCII: {error.reason}") from error
     except OSError as error:
-        raise FileError(path, number + 1, "file", error.strerror or str(error)) from error
+        raise FileError(path, number and number + 1, "file", error.strerror or str(error)) from error
 
 
 def _wrong_field(line: str) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from bench import rulegen
 from bench.classify import traces
-from bench.classify.files import Rules, read_rules
+from bench.classify.files import Rules, Version, read_rules
 
 SIZES: Final = (1000, 10_000, 100_000)
 SIX: Final = 10_000
@@ -24,10 +24,11 @@ DEFAULT: Final = (
 _NAME = re.compile(r"([a-z]+)-(\d+)(k?)(-v6)?")
 
 
-def check(text: str) -> None:
-    """Raise ValueError if `text` is neither a file nor the name of a set."""
-    if not Path(text).exists():
-        _parse(text)
+def check(text: str) -> Version:
+    """The IP version of a file's rules or of a set. Raises FileError, ValueError if `text` is neither."""
+    if Path(text).exists():
+        return read_rules(Path(text)).version
+    return 6 if _parse(text)[2] else 4
 
 
 def load(text: str, seed: int) -> Rules:

@@ -84,10 +84,34 @@ def test_what_a_trace_expects_wrongly_ends_the_case(tmp_path: Path) -> None:
     result = call("run", "classify", "--rules", rules, "--trace", trace)
     assert result.exit_code == 1
     assert "t: header 2 expects no rule, r says rule" in result.output
-    rules.write_text("nothing\n")
-    result = call("run", "classify", "--rules", rules)
-    assert result.exit_code == 1
-    assert f"FileError: {rules}:1: source: " in result.output
+
+
+def test_bad_input_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+    rules, trace = tmp_path / "r", tmp_path / "t"
+    assert call("generate", "fw-100", rules, trace, "--headers", "3").exit_code == 0
+    trace.write_text("1\t2\t3\n")
+    rules.with_suffix(".bad").write_text("nothing\n")
+    for arguments, said in (
+        (("--rules", rules.with_suffix(".bad")), f"--rules: {tmp_path}/r.bad:1: source: "),
+        (("--rules", tmp_path), f"--rules: {tmp_path}: file: Is a directory"),
+        (("--rules", rules, "--trace", trace), f"--trace: {trace}:1: columns: 3 of them, not 5 or 6"),
+        (("--rules", rules, "--trace", tmp_path / "none"), f"--trace: {tmp_path}/none: file: No such file"),
+        (("--rules", rules, "--json", tmp_path), f"'--json': File '{tmp_path}' is a directory"),
+        (("--rules", rules, "--json", rules / "x"), f"'--json': {rules}/x: "),
+    ):
+        result = call("run", "classify", *arguments)
+        assert (result.exit_code, said in " ".join(result.output.split())) == (2, True), result.output
+        assert "how:" not in result.output
+
+
+def test_json_without_a_file_is_shown(tmp_path: Path) -> None:
+    rules, trace = tmp_path / "r", tmp_path / "t"
+    assert call("generate", "acl-100", rules, trace, "--headers", "30").exit_code == 0
+    result = call("run", "classify", "--rules", rules, "--trace", trace, "--repeat", "1", "--seconds", "0.001",
+                  "--json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    (tmp_path / "found.json").write_text(result.stdout)
+    assert load(tmp_path / "found.json").cases[0].name == "classify"
 
 
 def small() -> tuple[Rules, Trace, array[int]]:
