@@ -310,23 +310,26 @@ cdef inline uint32_t reset(entry_t *e, window_t *w, const segment_t *s, int repl
     cdef side_t *other = &w.sides[1 - reply]
     cdef uint32_t last = e.last & 7, last_reply = e.last >> 3
     cdef uint32_t next = CLOSE
+    # Picked up and not assured yet: no loss.
+    cdef bint established = e.state == ESTABLISHED and e.marks & ASSURED != 0
     checked[0] = False
     if FIN_WAIT <= e.state <= CLOSE:
         return CLOSE
     if other.bits & ACKED and last != SYN:
         checked[0] = True
-        if s.seq == 0 and e.state != ESTABLISHED:
+        if s.seq == 0 and not established:
             return CLOSE
         if before(s.seq, other.acked):
             return NEVER
-        if e.state != ESTABLISHED or s.seq == other.acked:
+        if not established or s.seq == other.acked:
             return CLOSE
         if last == ACK and last_reply == <uint32_t> reply and s.seq == e.last_end:
             return CLOSE
         next = e.state
     checked[0] = False
-    if ((e.marks & REPLIED and last == SYN) or (not e.marks & ASSURED and last == ACK)) \
-            and s.ack == e.last_end:
+    # Only who received a SYN answers it.
+    if ((e.marks & REPLIED and last == SYN and last_reply != <uint32_t> reply)
+            or (not e.marks & ASSURED and last == ACK)) and s.ack == e.last_end:
         return next
     if e.state == SYN_SENT and last == ACK and last_reply and s.seq == w.last_ack:
         return next

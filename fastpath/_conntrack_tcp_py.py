@@ -237,7 +237,9 @@ def _reset(entry: Entry, found: Segment, reply: int) -> tuple[int, bool]:
     if entry.state in CLOSING:
         return State.CLOSE, False
     last, last_reply = entry.last & 7, entry.last >> 3
-    other, established = entry.sides[not reply], entry.state == State.ESTABLISHED
+    other = entry.sides[not reply]
+    # Picked up and not assured yet: no loss.
+    established = entry.state == State.ESTABLISHED and entry.marks & Mark.ASSURED
     after = int(State.CLOSE)
     if other.bits & ACKED and last != SYN:
         if found.seq == 0 and not established:
@@ -250,7 +252,9 @@ def _reset(entry: Entry, found: Segment, reply: int) -> tuple[int, bool]:
             return after, True
         # Not exactly the next number: the receiver may answer with a challenge (RFC 5961) and go on.
         after = entry.state
-    answers = (entry.marks & Mark.REPLIED and last == SYN) or (not entry.marks & Mark.ASSURED and last == ACK)
+    # Only who received a SYN answers it.
+    answers = entry.marks & Mark.REPLIED and last == SYN and last_reply != reply
+    answers = answers or (not entry.marks & Mark.ASSURED and last == ACK)
     if answers and found.ack == entry.last_end:
         return after, False
     if entry.state == State.SYN_SENT and last == ACK and last_reply and found.seq == entry.last_ack:

@@ -44,6 +44,8 @@ pytestmark = pytest.mark.skipif(shutil.which("nft") is None, reason="nft is not 
 
 CONNTRACK_C = built("fastpath._conntrack_c")
 TWINS = [each for each in (_conntrack_py, CONNTRACK_C) if each is not None]
+STREAMS = int(os.environ.get("NODEPLANE_STREAMS", "12"))
+"""Of 1,500 packets; 240 take half a minute."""
 SO_RCVBUFFORCE = 33
 NETLINK_NETFILTER = 12
 REPLY = 8
@@ -241,6 +243,17 @@ def script(version: int) -> dict[str, Callable[[], Exchange]]:
         "answers to nothing": lambda: [back(SYN | ACK, 5, 6), back(FIN | ACK, 5, 6), back(RST, 5), back(ACK, 5, 5)],
         "a SYN in between": lambda: [*opened, out(SYN, 4000), back(ACK, 501, 101), out(RST, 101), out(SYN, 4000)],
         "out of step": lambda: [*opened, out(SYN, 4000), back(SYN | ACK, 9000, 4001), out(ACK, 4001, 9001)],
+        "a RST after a SYN of one's own": lambda: [
+            *opened, out(SYN, 4000), out(RST | ACK, 900000, 4001), back(ACK, 501, 101), out(SYN, 7000),
+        ],
+        "a RST after an ACK of one's own": lambda: [
+            out(SYN, 100), back(SYN | ACK, 500, 101), back(ACK, 501, 101), back(RST | ACK, 100501, 501),
+            out(ACK, 101, 501), out(SYN, 9000),
+        ],
+        "a RST at what was picked up": lambda: [
+            out(ACK, 5), back(ACK, 6, 5), back(RST | ACK, 90, 5), out(SYN, 900), back(SYN | ACK, 3, 901),
+            out(ACK, 901, 4),
+        ],
         "nonsense": lambda: [out(0, 1), out(SYN | FIN, 1), out(63, 1), out(SYN, 1), out(FIN, 2), back(SYN | RST, 2)],
         "datagrams": lambda: [(0, ask), (0, ask), (1, told), (0, ask), (1, unreachable(told)), (0, unreachable(ask))],
         "error to the asker": lambda: [(0, ask), (1, unreachable(ask)), (1, told), (0, unreachable(told))],
@@ -279,6 +292,12 @@ def test_nothing_is_picked_up(router: Router) -> None:
 def test_random_exchanges_with_windows(router: Router, seed: int) -> None:
     source = mixture(random.Random(seed), 4, (0.0, 0.1, 0.3)[seed % 3])
     compare(router, [next(source) for _ in range(600)], windows=True)
+
+
+@pytest.mark.parametrize("seed", range(100, 100 + STREAMS))
+def test_streams_of_nonsense(router: Router, seed: int) -> None:
+    source = mixture(random.Random(seed), 4, (0.05, 0.3, 0.6)[seed % 3])
+    compare(router, [next(source) for _ in range(1500)], windows=True)
 
 
 @pytest.mark.parametrize("seed", range(3))

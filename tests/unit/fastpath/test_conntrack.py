@@ -95,6 +95,25 @@ def test_states_of_tcp(twin: ModuleType, windows: bool) -> None:
     assert connection.assured
 
 
+def state_after(twin: ModuleType, *datagrams: bytes) -> State:
+    table = twin.Conntrack(10, window_check=True)
+    for each in datagrams:
+        see(table, [each])
+    (connection,) = table.connections()
+    return connection.state
+
+
+def test_whose_rst_closes(twin: ModuleType) -> None:
+    """As Linux 6.18 does it: tests/netns/test_conntrack.py asks the kernel."""
+    start = (out(SYN, 100, 0), back(SYN | ACK, 500, 101), out(ACK), out(SYN, 4000, 0))
+    # It acknowledges the SYN that was ignored; only who received that can.
+    assert state_after(twin, *start, out(RST | ACK, 900_000, 4001)) == State.ESTABLISHED
+    assert state_after(twin, *start, back(RST | ACK, 900_000, 4001)) == State.CLOSE
+    # What was picked up and is not assured yet is no loss.
+    assert state_after(twin, out(ACK, 5, 0), back(ACK, 6, 5), back(RST | ACK, 90, 5)) == State.CLOSE
+    assert state_after(twin, *start[:3], back(ACK), out(RST, 700)) == State.ESTABLISHED
+
+
 def test_what_a_packet_is(twin: ModuleType) -> None:
     table = twin.Conntrack(10)
     ask, answer = udp(ONE, OTHER, 5000, 53), udp(OTHER, ONE, 53, 5000)
