@@ -70,7 +70,10 @@ EVENTS: dict[str, Event] = {
     "dhcp.withdrawn": Event("debug", "A guest took the offer of another DHCP server on its segment."),
     "dhcp.declined": Event("warning", "A guest found its address in use by somebody else on the segment."),
     "dhcp.nak": Event("info", "A guest asked for an address that is not its port's and was told so."),
-    # tokens of the metadata service
+    # tokens and passwords of the metadata service
+    "passwords.not_kept": Event(
+        "error", "The store did not take a guest's password; the guest was answered 503 and may post it again."
+    ),
     "tokens.rotated": Event("info", "A new key makes guests' tokens; those made before stay good until they end."),
     "tokens.rotation_failed": Event("warning", "The store did not take a new key; the old one goes on making tokens."),
     "tokens.not_kept": Event(

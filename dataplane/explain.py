@@ -16,7 +16,8 @@ import msgspec
 
 from dataplane.desired import Desired
 from dataplane.explanation import MetadataExplanation, MetadataPolicy, MetadataQuestion, Upstream
-from dataplane.model import InstanceId, PortId
+from dataplane.model import PortId
+from dataplane.security import project_of
 from metadata.access import Access
 from metadata.backend import OwnBackend, RetiredError
 from metadata.dropin import Forwarded, link_local_mac
@@ -87,13 +88,12 @@ class Explainer:
                 said, verdict="refused", reason=verdict.reason, meaning=REASONS[verdict.reason], response=error(403)
             )
         port = self._desired.ports[PortId(verdict.port_id)]
-        instance = self._desired.instances.get(InstanceId(port.device_id))
         said = msgspec.structs.replace(
             said,
             verdict="known",
             port=verdict.port_id,
             instance=port.device_id,
-            project=instance.project_id if instance is not None else "",
+            project=project_of(self._desired, port),
             backend="own" if isinstance(verdict.backend, OwnBackend) else "nova",
             policy=_policy(verdict.access),
         )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
+from dataplane.errors import StoreError
 from dataplane.store import Store
+from metadata.backend import NotKeptError
+
+log = logging.getLogger("nodeplane.metadata")
 
 
 class PasswordBook:
@@ -24,5 +29,9 @@ class PasswordBook:
         return self._followed()
 
     async def keep(self, instance: str, password: bytes, moment: int) -> bool:
-        """See `metadata.backend.DurablePasswords`. Raises StoreError: the guest gets 500 and tries again."""
-        return await self._store.save_password(instance, password, moment)
+        """See `metadata.backend.DurablePasswords`."""
+        try:
+            return await self._store.save_password(instance, password, moment)
+        except StoreError as error:
+            log.error("passwords.not_kept", extra={"fields": {"instance": instance, "error": str(error)}})
+            raise NotKeptError from error

@@ -43,7 +43,12 @@ class DurablePasswords(Protocol):
         """Keep a password; returns when it is durable.
 
         False: the instance has one, which stays; or it is not the machine any more that it was at that `moment`.
+        Raises NotKeptError.
         """
+
+
+class NotKeptError(Exception):
+    """There is no room for a password just now; the guest may come again."""
 
 
 class OwnBackend:
@@ -75,7 +80,10 @@ class OwnBackend:
         return self._keep(keeper, instance, request.body, keeper.moment())
 
     async def _keep(self, keeper: DurablePasswords, instance: str, password: bytes, moment: int) -> Response:
-        return passwords.KEPT if await keeper.keep(instance, password, moment) else passwords.THERE
+        try:
+            return passwords.KEPT if await keeper.keep(instance, password, moment) else passwords.THERE
+        except NotKeptError:
+            return passwords.NOT_KEPT
 
 
 class RetiredError(Exception):

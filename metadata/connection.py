@@ -281,6 +281,9 @@ class Connection(RelayingStream):
         server = listener.server
         listener.counters.lookup_failed(verdict.reason)
         server.note("metadata.unknown_caller", **self._fields(), reason=verdict.reason)
+        if server.settings.hold_seconds <= 0:
+            self._respond(request, server.unavailable)
+            return
         if not self._room():
             return
         if not listener.may_hold(self.caller):
@@ -349,7 +352,7 @@ class Connection(RelayingStream):
         verdict = server.lookup.lookup(self.caller)
         if isinstance(verdict, Unknown):
             self._hold(request, verdict)
-            self._paid = True
+            self._paid = self.state is HELD
             return
         self._reply(request, verdict, monotonic(), paid=True)
         if self.state is WAITING:

@@ -7,8 +7,9 @@ import re
 
 from metadata.records import InstanceDocument
 
-# Names and keys come from tenants: a line break in one would forge an entry of a listing.
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
+# Names and keys come from tenants: a line break in one would forge an entry of a listing. Python's splitlines, by which
+# cloud-init reads a listing, breaks at all of these.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def short_id(prefix: str, identifier: str) -> str:

@@ -21,6 +21,9 @@ HEADERS = 64
 READ_BYTES = 8192
 """How much is read from a connection at once."""
 
+_REQUEST_LINE = len("  HTTP/1.1\r\n\r\n")
+"""Bytes of a head beside method, target and header lines."""
+
 MEMO_ENTRIES = 256
 MEMO_BYTES = 1024
 
@@ -187,6 +190,8 @@ class RequestReader:
         self._head_size += len(name) + len(value) + 4
         if self._headers > HEADERS or self._head_size > self._settings.header_bytes:
             self._refuse("headers_too_large")
+        if not self._in_head:
+            return  # a trailer must not pass for a header (RFC 9110 6.5.1)
         name = name.lower()
         kept = KEPT_HEADERS.get(name)
         if kept is not None:
@@ -213,8 +218,11 @@ class RequestReader:
         self._in_head = False
         if self._version() not in ("1.0", "1.1"):
             self._refuse("version")
-        if self._parser.get_method() == b"CONNECT":
+        method = self._parser.get_method()
+        if method == b"CONNECT":
             self._refuse("connect")
+        if self._head_size + len(method) + _REQUEST_LINE > self._settings.header_bytes:
+            self._refuse("headers_too_large")
         if not self._target.startswith(b"/") or b"#" in self._target:
             self._refuse("target")
 

@@ -16,6 +16,7 @@ MAX_BYTES = 1020
 
 KEPT = Response(200, HTML, b"", api=API, lasting=False)
 THERE = error(409, API)
+NOT_KEPT = error(503, API, (("Retry-After", "1"),))
 
 
 class PasswordStore(Protocol):

@@ -212,6 +212,7 @@ class MetadataServer:
         if _limits(settings) != _limits(self.settings):
             self.limiter = _limiter(settings)
         self.settings = settings
+        self.memo = RequestMemo()  # what is in the old one was read by other limits
         self.unavailable = _unavailable(settings)
 
     def attach(self, network_id: str, sock: socket.socket) -> Listener:

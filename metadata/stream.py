@@ -135,6 +135,8 @@ class Stream:
             return
         if self.state is SENDING:
             self.listener.server.flush()
+            if self.state is not READING:
+                return  # the next request waits, and what has come now is behind it
         try:
             data = self._sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):

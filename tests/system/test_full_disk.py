@@ -43,6 +43,9 @@ def test_a_full_disk_refuses_transactions_and_serves_guests_also_after_a_crash(
             daemon.start()
         assert vm.dhcp(tmp_path).address == "10.0.0.5"
         assert vm.get("/latest/meta-data/hostname").body == "blue-vm.novalocal"
+        # The third part is longer than what is left of a page that the database has already.
+        for size in (1, 1020):
+            assert vm.get("/openstack/latest/password", "-d", "p" * size).status in (200, 409, 503)
         refused = daemon.apply(lab.documents("blue", "green"), check=False)
         assert refused.returncode != 0
         assert "make room" in refused.stderr

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from dataplane import store_writer
 from dataplane.backends import Backends
 from dataplane.callers import Callers
 from dataplane.desired import Desired
@@ -177,6 +179,33 @@ async def test_a_password_is_kept_once_and_survives(tmp_path: Path) -> None:
         assert (await ask("POST", b"again")).status == 409
         assert (await ask("GET")).body == b"\x00\xff"
         await store.close()
+
+
+@pytest.mark.asyncio
+async def test_a_password_that_the_store_does_not_take_may_be_posted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk is no mistake of ours: the guest comes again, and the operator is told."""
+    store = await Store.open(tmp_path / "db")
+    await store.apply(msgspec.convert({"instances": [{"id": UUID, "project_id": "b"}]}, DesiredState))
+    found, _ = callers(NETWORK, PORT, INSTANCE, backends=Backends(PasswordBook(store, lambda: store.position)))
+    known = found.lookup(CALLER)
+    assert isinstance(known, Known)
+
+    def full(*arguments: Any, **named: Any) -> bool:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    statuses = []
+    for work in (full, store_writer.save_password):
+        monkeypatch.setattr(store_writer, "save_password", work)
+        posted = known.backend.answer(Request("POST", b"/openstack/latest/password", True, b"s3cr3t"), CALLER, 0.0)
+        assert not isinstance(posted, Response)
+        answer = await posted
+        statuses.append((answer.status, dict(answer.headers).get("Retry-After")))
+    assert statuses == [(503, "1"), (200, None)]
+    assert [record.message for record in caplog.records] == ["passwords.not_kept"]
+    assert "s3cr3t" not in caplog.text
+    await store.close()
 
 
 @pytest.mark.asyncio

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable
+from typing import Any
 
 from dataplane import documents
 from dataplane.desired import Desired
@@ -45,12 +47,12 @@ class Guard:
     gate = None
 
 
-def explained(backend: Elsewhere) -> MetadataExplanation:
+def explained(backend: Elsewhere, document: Any = TENANT) -> MetadataExplanation:
     class Fixed:
         def lookup(self, caller: Caller) -> Verdict:
             return Known("blue-port", backend, Access(http_tokens_required=True, hop_limit=3))
 
-    desired = Desired.of(documents.decode(TENANT))
+    desired = Desired.of(documents.decode(document))
     return asyncio.run(Explainer(desired, Fixed(), Guard()).metadata(QUESTION))
 
 
@@ -69,3 +71,11 @@ def test_a_port_that_changes_meanwhile_is_looked_up_again() -> None:
     backend = Elsewhere(2)
     assert explained(backend).status == 200
     assert len(backend.asked) == 3
+
+
+def test_the_project_of_a_port_whose_instance_only_nova_knows() -> None:
+    document = json.loads(json.dumps(TENANT))
+    document["instances"] = []
+    document["ports"][0]["project_id"] = "blue-project"
+    found = explained(Elsewhere(), document)
+    assert (found.instance, found.project) == (document["ports"][0]["device_id"], "blue-project")

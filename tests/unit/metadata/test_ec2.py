@@ -184,10 +184,10 @@ def test_only_ssh_keys_and_every_one_of_them() -> None:
 def test_line_breaks_in_names_cannot_forge_entries() -> None:
     document = msgspec.structs.replace(
         BARE,
-        keys=(KeyRecord(name="a\n1=evil", data="A"),),
+        keys=(KeyRecord(name="a\n1=evil", data="A"), KeyRecord(name="b\u20282=e\x85\u2029\x1cvil", data="B")),
         security_groups=("one\r\ntwo",),
         block_device_mapping={"ebs0\nroot": "/dev/vdb"},
     )
-    assert get("latest/meta-data/public-keys", document) == b"0=a1=evil"
+    assert get("latest/meta-data/public-keys", document) == b"0=a1=evil\n1=b2=evil"
     assert get("latest/meta-data/security-groups", document) == b"onetwo"
     assert get("latest/meta-data/block-device-mapping", document) == b"ebs0root"

@@ -250,3 +250,40 @@ def test_what_is_remembered_has_its_headers() -> None:
         found = memo.get(data)
         assert found is not None
         assert found.headers == {"user-agent": name.decode()}
+
+
+@pytest.mark.parametrize("trailer", [b"X-aws-ec2-metadata-token: a", b"X-Forwarded-For: 10.0.0.9", b"Range: bytes=0-3"])
+def test_trailers_are_no_headers(trailer: bytes) -> None:
+    """RFC 9110 6.5.1: what stands behind a body is not taken for what belongs before it."""
+    body = b"1\r\nb\r\n0\r\n" + trailer + b"\r\n\r\n"
+    reader = read(post(b"Transfer-Encoding: chunked", b"User-Agent: a", body=body))
+    assert [request.headers for request in reader.requests] == [{"user-agent": "a"}]
+
+
+@pytest.mark.parametrize("limit", [200, SETTINGS.header_bytes, 8192])
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS"])
+def test_a_head_has_exactly_so_many_bytes_however_it_comes(method: bytes, limit: int) -> None:
+    settings = Settings(header_bytes=limit)
+    for size, refusal in ((limit - 1, None), (limit, None), (limit + 1, "headers_too_large")):
+        data = method + b" /a HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n"
+        data = data.replace(b"X: ", b"X: " + b"x" * (size - len(data)))
+        assert len(data) == size
+        for step in (1, 100, size):
+            reader = RequestReader(settings)
+            for at in range(0, size, step):
+                reader.feed(data[at : at + step])
+            assert (reader.refusal, len(reader.requests)) == (refusal, refusal is None), (size, step)
+
+
+@pytest.mark.parametrize("body", [b"a" * 64, b"a" * 65])
+@pytest.mark.parametrize("step", [1, 7, 200])
+def test_a_body_has_exactly_so_many_bytes_however_it_comes(body: bytes, step: int) -> None:
+    lengths = post(b"Content-Length: %d" % len(body), body=body)
+    chunked = post(b"Transfer-Encoding: chunked", body=b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+    for data in (lengths, chunked):
+        reader = read(*[data[at : at + step] for at in range(0, len(data), step)])
+        if len(body) > SETTINGS.body_bytes:
+            assert (reader.refusal, len(reader.requests)) == ("body_too_large", 0)
+        else:
+            assert [request.body for request in reader.requests] == [body]
+            assert reader.refusal is None

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable
 
 import msgspec
 import pytest
 
 from metadata.connection import Connection
+from metadata.http1 import Request
+from metadata.identity import Caller, Known
+from metadata.responses import TEXT, Response
 from metadata.server import POSTED_TOGETHER
 from metadata.settings import Settings
 from metadata.stream import State
@@ -82,6 +86,41 @@ def test_bytes_that_come_before_the_answer_has_gone_out_wait_behind_it(run: Run)
             await guest.send(b"GET /nothing HTTP/1.1\r\n\r\n")
             connection.readable()
             assert [(await guest.answer())[0] for _ in range(2)] == [200, 404]
+
+    run(test())
+
+
+def test_bytes_that_come_while_the_next_request_waits_do_not_overtake_it(run: Run) -> None:
+    """The first answer goes out, the second request has to wait for its backend, and a third comes in that moment."""
+
+    class Slow:
+        def __init__(self) -> None:
+            self.asked: list[bytes] = []
+            self.go_on = asyncio.Event()
+
+        def answer(self, request: Request, caller: Caller, now: float) -> Response | Awaitable[Response]:
+            self.asked.append(request.target)
+            return self.later(request) if request.target == b"/slow" else Response(200, TEXT, request.target)
+
+        async def later(self, request: Request) -> Response:
+            await self.go_on.wait()
+            return Response(200, TEXT, request.target)
+
+    async def test() -> None:
+        async with lab(ROOM) as it:
+            slow = Slow()
+            it.ports.verdicts["blue", A] = Known("port", slow)
+            guest = await it.guest()
+            for _ in range(2):  # the second time its bytes are known
+                assert (await guest.ask("/last"))[0] == 200
+            (connection,) = it.server._waiting
+            assert isinstance(connection, Connection)
+            await posted(guest, connection, "/first", "/slow")
+            await guest.send(b"GET /last HTTP/1.1\r\n\r\n")
+            connection.readable()
+            assert slow.asked[2:] == [b"/first", b"/slow"]
+            slow.go_on.set()
+            assert [(await guest.answer())[2] for _ in range(3)] == [b"/first", b"/slow", b"/last"]
 
     run(test())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from metadata.backend import RetiredError
@@ -144,5 +145,26 @@ def test_a_request_that_is_asked_again_and_waits_again_is_one_request(run: Run) 
             assert len(times) == 1
             # The next request is one of its own again.
             assert (await guest.ask("/2"))[0] == 429
+
+    run(test())
+
+
+def test_a_request_that_found_no_room_to_wait_pays_for_no_other(run: Run) -> None:
+    async def test() -> None:
+        async with lab(msgspec.structs.replace(ONE, held_per_network=0)) as it:
+            old = Old()
+            it.ports.verdicts["blue", A] = Known("port", old)
+            guest = await it.guest()
+            await guest.send(b"GET /1 HTTP/1.1\r\n\r\n")
+            await until(lambda: old.asked)
+            it.ports.verdicts["blue", A] = NO_PORT
+            old.changed.set()
+            assert (await guest.answer())[0] == 503
+            it.server.configure(ONE)
+            await guest.send(b"GET /2 HTTP/1.1\r\n\r\n")
+            await until(lambda: it.server.listeners["blue"].held)
+            it.ports.verdicts["blue", A] = Known("port", New())
+            it.server.recheck("blue")
+            assert (await guest.answer())[0] == 429
 
     run(test())

@@ -218,3 +218,30 @@ def test_a_clock_that_is_set_back_does_not_silence_the_log(
     server.note("metadata.refused_caller", network="blue", reason="spoofed")
     assert [record.msg for record in caplog.records] == ["metadata.refused_caller"]
     assert server.ending(False) != later
+
+
+def test_smaller_limits_hold_for_requests_that_were_seen_before(run: Run) -> None:
+    async def test() -> None:
+        async with lab(QUICK) as it:
+            one_port(it, A)
+            long = f"X: {'a' * 300}"
+            for _ in range(2):
+                assert (await (await it.guest()).ask("/", long))[0] == 200
+            it.server.configure(msgspec.structs.replace(QUICK, header_bytes=256))
+            assert (await (await it.guest()).ask("/", long))[0] == 431
+
+    run(test())
+
+
+def test_without_a_hold_an_unknown_caller_is_answered_at_once(run: Run) -> None:
+    async def test() -> None:
+        # Nothing that the time brings would answer it.
+        async with lab(msgspec.structs.replace(QUICK, hold_seconds=0.0, sweep_seconds=60.0)) as it:
+            guest = await it.guest()
+            for _ in range(2):
+                status, headers, _ = await guest.ask("/")
+                assert (status, headers["retry-after"]) == (503, "1")
+            assert it.server.totals().lookups == {"no_port": 2}
+            assert it.server.totals().dropped == {}
+
+    run(test())
