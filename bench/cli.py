@@ -23,7 +23,7 @@ from bench.classify.files import Version
 from bench.compile import MissingToolError, program
 from bench.context import Case, Context, Options, Progress
 from bench.machine import Machine
-from bench.markdown import page
+from bench.markdown import page, targets
 from bench.peers import PEERS, prepare
 from bench.perpacket import native
 from bench.perpacket.profiles import Profile, parse
@@ -224,13 +224,23 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("files", nargs=-1, required=True, type=_FILE)
 @_DIFFERENT
 @click.option("--markdown", is_flag=True, help="One file as Markdown, for docs/benchmarks.md; nothing else.")
+@click.option(
+    "--targets",
+    "only_targets",
+    is_flag=True,
+    help="Of one or more files only what has a target, as one table in Markdown.",
+)
 @click.option("--html", "folder", type=click.Path(file_okay=False, path_type=Path),
               help="Where the page and its plots go; by default next to the file, without its .json.")  # fmt: skip
-def report(files: tuple[Path, ...], different_machines: bool, markdown: bool, folder: Path | None) -> None:
+def report(
+    files: tuple[Path, ...], different_machines: bool, markdown: bool, only_targets: bool, folder: Path | None
+) -> None:
     """Show a result file and write it as an HTML page with plots; or the medians of several from one machine."""
     console = _output()
     runs = _load(files)
-    if markdown:
+    if only_targets:
+        click.echo(targets(runs), nl=False)
+    elif markdown:
         if len(runs) > 1:
             raise click.UsageError("--markdown takes one file")
         click.echo(page(runs[0]), nl=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from bench.results import CaseResult, Figure, Run
 from bench.tables import MANY, label, number, per_cent, subjects
@@ -26,6 +26,19 @@ def page(run: Run) -> str:
     for case in run.cases:
         lines += _case(case)
     return "\n\n".join(lines) + "\n"
+
+
+def targets(runs: Iterable[Run]) -> str:
+    """One table of every figure that has a target, of all runs, in their order."""
+    lines = [_row("case", "figure", "of", "unit", "median", "target"), _row("---", "---", "---", "---", "---:", "---")]
+    for run in runs:
+        for case in run.cases:
+            lines += (
+                _row(case.name, label(figure), figure.subject, figure.unit, _cell(figure, False), _target(figure))
+                for figure in case.figures
+                if figure.target is not None
+            )
+    return "\n".join(lines) + "\n"
 
 
 def _case(case: CaseResult) -> Iterator[str]:

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from bench.cases import CASES
 from bench.cli import bench
-from bench.results import save
+from bench.results import Figure, save
 from tests.unit.bench.runs import FIGURE, run
 
 
@@ -71,3 +71,14 @@ def test_report_writes_markdown(tmp_path: Path) -> None:
     output = call("report", "--markdown", tmp_path / "a.json").output
     assert "| requests, 64 clients | /s | 100 (90 to 120) | at least 95: hit |" in output
     assert call("report", "--markdown", tmp_path / "a.json", tmp_path / "a.json").exit_code == 2
+
+
+def test_report_lists_what_has_a_target(tmp_path: Path) -> None:
+    aimless = Figure(measure="p50", unit="ms", values=(1.0,))
+    missed = Figure(measure="time", unit="ns", subject="avx2", better="lower", values=(3.0, 5.0, 4.0), target=2.0)
+    save(run(aimless), tmp_path / "a.json")
+    save(run(FIGURE, aimless, missed), tmp_path / "b.json")
+    assert call("report", "--targets", tmp_path / "a.json", tmp_path / "b.json").output.splitlines()[2:] == [
+        "| case | requests, 64 clients | nodeplane | /s | 100 (90 to 120) | at least 95: hit |",
+        "| case | time | avx2 | ns | 4 (3 to 5) | at most 2: **missed** |",
+    ]
