@@ -130,10 +130,11 @@ class Stream:
 
     def readable(self) -> None:
         """Bytes, the end of the stream or an error may be there."""
-        if self.state is WAITING:
+        before = self.state
+        if before is WAITING:
             self._peek()
             return
-        if self.state is SENDING:
+        if before is SENDING:
             self.listener.server.flush()
             if self.state is not READING:
                 return  # the next request waits, and what has come now is behind it
