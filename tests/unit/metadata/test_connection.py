@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+
 import pytest
 
 from metadata.http1 import STATUS_OF_REASON
+from metadata.settings import Settings
 from tests.unit.metadata.conftest import Run
 from tests.unit.metadata.lab import lab, until
 from tests.unit.metadata.sample import FULL
 from tests.unit.metadata.test_http1 import REFUSED, get
 
 A = "127.0.0.5"
+TCPI_SEGS_IN = 140
+"""Offset of the number of packets that came in in struct tcp_info."""
 
 
 def test_every_bad_request_is_answered_counted_and_ends_its_connection(
@@ -84,5 +90,19 @@ def test_one_byte_at_a_time(run: Run) -> None:
                 for byte in b"GET /latest/meta-data/hostname HTTP/1.1\r\nHost: a\r\n\r\n":
                     await guest.send(bytes((byte,)))
                 assert (await guest.answer())[2] == b"blue-one.novalocal", number
+
+    run(test())
+
+
+def test_the_answer_acknowledges_the_request(run: Run) -> None:
+    """On a new connection the guest gets three packets: the handshake's, the answer, the end."""
+
+    async def test() -> None:
+        async with lab(Settings()) as it:
+            it.ports.know("blue", A, FULL)
+            guest = await it.guest(say=b"GET /latest/meta-data/instance-id HTTP/1.1\r\nConnection: close\r\n\r\n")
+            assert (await guest.rest()).startswith(b"HTTP/1.1 200 ")
+            info = guest.writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+            assert struct.unpack_from("=I", info, TCPI_SEGS_IN) == (3,)
 
     run(test())

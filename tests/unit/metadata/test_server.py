@@ -394,66 +394,6 @@ def test_a_mistake_in_the_lookup_is_one_guests_500(run: Run, caplog: pytest.LogC
     assert [record.message for record in caplog.records] == ["metadata.request_failed"]
 
 
-def test_the_access_log_is_written_at_debug_level_and_bounded(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    async def test() -> None:
-        async with lab() as it:
-            it.ports.know("blue", A, FULL)
-            guest = await it.guest()
-            for number in range(400):
-                await guest.ask(f"/latest?{number}")
-
-    with caplog.at_level(logging.DEBUG, "metadata"):
-        run(test())
-    records = [vars(record)["fields"] for record in caplog.records if record.name == "metadata"]
-    assert 0 < len(records) < 400
-    assert len(records) + sum(record.get("suppressed", 0) for record in records) <= 400
-    assert records[0].pop("seconds") >= 0
-    assert re.fullmatch(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", records[0].pop("id"))
-    assert records[0] == {
-        "network": "blue",
-        "port": f"port-blue-{A}",
-        "mac": LOOPBACK_MAC,
-        "address": A,
-        "method": "GET",
-        "path": "/latest?0",
-        "status": 200,
-    }
-
-
-def test_the_access_log_says_what_it_left_out(
-    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    told: list[dict[str, object]] = []
-    monkeypatch.setattr("metadata.events.emit", lambda name, **fields: told.append({"name": name, **fields}))
-    monkeypatch.setattr(server_module, "ACCESS_PER_SECOND", 2)
-
-    async def test() -> None:
-        async with lab() as it:
-            it.ports.know("blue", A, FULL)
-            guest = await it.guest()
-            while not told or "suppressed" not in told[-1]:
-                await guest.ask("/latest")
-
-    with caplog.at_level(logging.DEBUG, "metadata"):
-        run(test())
-    assert len({fields["id"] for fields in told}) == len(told)
-    assert isinstance(told[-1]["suppressed"], int)
-
-
-def test_the_access_log_has_no_port_of_unknown_and_refused_callers(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    async def test() -> None:
-        async with lab(msgspec.structs.replace(QUICK, hold_seconds=0.0)) as it:
-            it.ports.know("blue", A, FULL)
-            it.ports.verdicts["blue", B] = SPOOFED
-            for address in (A, B, "127.0.0.9"):
-                await (await it.guest(address)).ask("/latest")
-
-    with caplog.at_level(logging.DEBUG, "metadata"):
-        run(test())
-    found = [vars(record)["fields"] for record in caplog.records if record.message == "metadata.request"]
-    assert [(fields["port"], fields["status"]) for fields in found] == [(f"port-blue-{A}", 200), ("", 403), ("", 503)]
-
-
 def test_a_reset_in_the_middle_of_things_is_counted_and_harmless(run: Run) -> None:
     async def test() -> None:
         async with lab() as it:
