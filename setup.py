@@ -35,6 +35,7 @@ SINGLE = (
     "_tables_c",
     "_transaction_c",
     "_tunnels_c",
+    "_verdicts_c",
     "_vtep_c",
 )
 """Built once, for the oldest processor of the architecture."""

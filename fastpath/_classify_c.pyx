@@ -4,8 +4,10 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastpath._batch_c cimport Batch, batch_t, flow_key
-from fastpath._classify cimport CHUNK, chunk_t, engine_t
+from fastpath._batch_c cimport Batch, batch_t
+from fastpath._classify cimport (
+    CHUNK, FROM_KEY, answers_somebody, chunk_t, engine_t, more_of, rest_of, turn_key, zone_bits, zone_mask,
+)
 from fastpath._ruleset_c cimport RuleSet
 
 from fastpath.flags import Flags
@@ -87,29 +89,6 @@ def lookup_keys(RuleSet rules not None, keys, out, version=4, more=None):
 
 
 cdef uint32_t LATER_FRAGMENT = Flags.LATER_FRAGMENT
-cdef enum:
-    FROM_KEY = -1           # the zone is that of each packet's key
-    TCP = 6
-
-
-cdef inline uint32_t rest_of(const flow_key *k, uint32_t flags, int direction, int zone) noexcept nogil:
-    return (<uint32_t> k.protocol << 1 | (flags & LATER_FRAGMENT != 0)
-            | <uint32_t> ((direction << 15) | (k.zone & 0x7FFF if zone == FROM_KEY else zone)) << 16)
-
-
-cdef inline uint16_t more_of(const batch_t *b, uint32_t i) noexcept nogil:
-    # DSCP << 8 | TCP flags, from the packet itself.
-    cdef const uint8_t *at = b.memory + b.offset[i]
-    cdef uint32_t l3 = b.layers[i] & 0xFFFF, l4 = b.layers[i] >> 16, length = b.length[i]
-    cdef uint16_t more = 0
-    if l3 + 2 <= length:
-        if b.key[i].version == 4:
-            more = <uint16_t> (at[l3 + 1] >> 2) << 8
-        else:
-            more = <uint16_t> ((at[l3] & 0x0F) << 2 | at[l3 + 1] >> 6) << 8
-    if b.key[i].protocol == TCP and l4 and l4 + 14 <= length and not b.flags[i] & LATER_FRAGMENT:
-        more |= at[l4 + 13]
-    return more
 
 
 cdef uint32_t some(const batch_t *b, uint32_t *first, int version, uint32_t *packet) noexcept nogil:
@@ -124,16 +103,27 @@ cdef uint32_t some(const batch_t *b, uint32_t *first, int version, uint32_t *pac
     return n
 
 
+cdef void turn(chunk_t *c, uint8_t *keys, uint32_t i, int version) noexcept nogil:
+    # Packet i of a chunk, the other way round.
+    cdef uint32_t *w = <uint32_t *> (keys + i * (16 if version == 4 else 64))
+    cdef uint32_t n
+    turn_key(w, version)
+    for n in range(4 if version == 4 else 10):
+        c.word[n][i] = w[n]
+
+
 cdef uint32_t run_batch(const batch_t *b, const engine_t *e, uint64_t seen, int version, int direction,
-                        int zone) noexcept nogil:
+                        int zone, bint connections) noexcept nogil:
     cdef chunk_t c
-    cdef uint8_t[16384] keys
+    cdef uint32_t[4096] words
+    cdef uint8_t *keys = <uint8_t *> words
     cdef uint32_t[256] packet
+    cdef uint32_t bits = zone_bits(direction, zone), mask = zone_mask(zone)
     cdef uint16_t[256] more
     cdef int32_t[256] answer
     cdef uint32_t first = 0, n, i, w, matched = 0
     # The words of an IPv6 key that are never written are zero.
-    memset(keys, 0, sizeof(keys) if version == 6 else 4096)
+    memset(words, 0, sizeof(words) if version == 6 else 4096)
     c.key = keys
     c.version = version_of(e, seen)
     while first < b.count:
@@ -141,14 +131,18 @@ cdef uint32_t run_batch(const batch_t *b, const engine_t *e, uint64_t seen, int 
         if n == 0:
             break
         for i in range(n):
-            w = rest_of(&b.key[packet[i]], b.flags[packet[i]], direction, zone)
+            w = rest_of(&b.key[packet[i]], b.flags[packet[i]] & LATER_FRAGMENT != 0, bits, mask)
             if version == 4:
                 take_packet(&c, keys, i, &b.key[packet[i]], w, 4)
             else:
                 take_packet(&c, keys, i, &b.key[packet[i]], w, 6)
+        if connections:
+            for i in range(n):
+                if answers_somebody(b.ct[packet[i]]):
+                    turn(&c, keys, i, version)
         if e.extras:
             for i in range(n):
-                more[i] = more_of(b, packet[i])
+                more[i] = more_of(b, packet[i], b.flags[packet[i]] & LATER_FRAGMENT != 0)
         for i in range(n, (n + 15) & ~<uint32_t> 15):
             for w in range(4 if version == 4 else 10):
                 c.word[w][i] = 0
@@ -164,8 +158,9 @@ cdef uint32_t run_batch(const batch_t *b, const engine_t *e, uint64_t seen, int 
     return matched
 
 
-def lookup(Batch batch not None, RuleSet rules not None, *, direction=0, zone=None):
+def lookup(Batch batch not None, RuleSet rules not None, *, direction=0, zone=None, connections=False):
     cdef int way, where, place
+    cdef bint whose = connections
     cdef uint32_t i, matched = 0, six = 0
     cdef uint64_t seen
     if not 0 <= direction <= 1:
@@ -182,9 +177,9 @@ def lookup(Batch batch not None, RuleSet rules not None, *, direction=0, zone=No
                 six += batch.b.key[i].version == 6
             seen = rules.seen()
             if six < batch.b.count:
-                matched = run_batch(&batch.b, rules.read4(), seen, 4, way, where)
+                matched = run_batch(&batch.b, rules.read4(), seen, 4, way, where, whose)
             if six:
-                matched += run_batch(&batch.b, rules.read6(), seen, 6, way, where)
+                matched += run_batch(&batch.b, rules.read6(), seen, 6, way, where, whose)
             rules.leave(place)
     finally:
         batch.leave()

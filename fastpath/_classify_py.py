@@ -5,6 +5,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
+from fastpath.connection_records import INVERSE, KEY, is_icmp
+from fastpath.connections import Ct
 from fastpath.flags import Flags
 from fastpath.rules import KEY4, KEY6, ZONES, Header, first_match
 
@@ -53,38 +55,54 @@ def lookup_keys(
     return n
 
 
-def lookup(batch: Batch, rules: RuleSet, *, direction: int = 0, zone: int | None = None) -> int:
+def lookup(
+    batch: Batch, rules: RuleSet, *, direction: int = 0, zone: int | None = None, connections: bool = False
+) -> int:
     """Write the id of the rule that wins to the batch's `rule` column, -1 for none; return how many packets matched.
 
     Keys must have been extracted (`fastpath.flow.extract`). Packets without an IP key match nothing, dropped packets
-    are not looked up. The zone is that of each packet's key, or `zone` for all. Raises ValueError for a direction or
-    zone that does not exist.
+    are not looked up. The zone is that of each packet's key, or `zone` for all. With `connections`, packets that
+    answer (`Ct.REPLY` in column `ct`, of new or established connections) are looked up as their reverse in the other
+    direction: rules of connections are about who began. TCP flags and DSCP stay the packet's own. Raises ValueError
+    for a direction or zone that does not exist.
     """
     if not 0 <= direction <= 1:
         raise ValueError("direction is 0 or 1")
     if zone is not None and not 0 <= zone < ZONES:
         raise ValueError(f"zone is 0 to {ZONES - 1}")
     all_rules = list(rules.rules().items())
-    columns = (batch.verdict, batch.rule, batch.key, batch.flags)
-    verdict, rule, key, flags = columns
     matched = 0
     for i in range(batch.count):
-        rule[i] = -1
-        record = bytes(key[i, j] for j in range(40))
-        version = record[37]
-        if verdict[i] or version not in (4, 6):
-            continue
-        size = 4 if version == 4 else 16
-        dscp, tcp_flags = _more(batch, i, version, record[36], flags[i])
-        rule[i] = first_match(all_rules, Header(
-            version=4 if version == 4 else 6, source=int.from_bytes(record[:size], "big"),
-            destination=int.from_bytes(record[16 : 16 + size], "big"), protocol=record[36],
-            source_port=int.from_bytes(record[32:34], "big"), destination_port=int.from_bytes(record[34:36], "big"),
-            zone=int.from_bytes(record[38:40], "little") & 0x7FFF if zone is None else zone, direction=direction,
-            tcp_flags=tcp_flags, dscp=dscp, ports_known=not flags[i] & Flags.LATER_FRAGMENT,
-        ))  # fmt: skip
-        matched += rule[i] >= 0
+        found = header(batch, i, direction, zone, connections)
+        batch.rule[i] = -1 if found is None else first_match(all_rules, found)
+        matched += batch.rule[i] >= 0
     return matched
+
+
+def header(batch: Batch, index: int, direction: int, zone: int | None, connections: bool) -> Header | None:
+    """What rules are asked about a packet, see `lookup`; None if it is dropped or has no IP key."""
+    source, destination, source_port, destination_port, protocol, version, own = KEY.unpack(
+        bytes(batch.key[index, j] for j in range(KEY.size))
+    )
+    if batch.verdict[index] or version not in (4, 6):
+        return None
+    flags, ct = batch.flags[index], batch.ct[index]
+    if connections and ct & Ct.REPLY and ct & Ct.KIND in (Ct.NEW, Ct.ESTABLISHED):
+        direction ^= 1
+        source, destination = destination, source
+        if is_icmp(version, protocol):
+            source_port = bytes([INVERSE[version].get(source_port[0], source_port[0]), source_port[1]])
+        else:
+            source_port, destination_port = destination_port, source_port
+    size = 4 if version == 4 else 16
+    dscp, tcp_flags = _more(batch, index, version, protocol, flags)
+    return Header(
+        version=4 if version == 4 else 6, source=int.from_bytes(source[:size], "big"),
+        destination=int.from_bytes(destination[:size], "big"), protocol=protocol,
+        source_port=int.from_bytes(source_port, "big"), destination_port=int.from_bytes(destination_port, "big"),
+        zone=own & 0x7FFF if zone is None else zone, direction=direction, tcp_flags=tcp_flags, dscp=dscp,
+        ports_known=not flags & Flags.LATER_FRAGMENT,
+    )  # fmt: skip
 
 
 def _number(words: list[int]) -> int:

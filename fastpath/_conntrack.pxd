@@ -13,6 +13,7 @@ from fastpath._conntrack_tcp cimport (
 )
 from fastpath._conntrack_types cimport entry_t, table_t, window_t
 from fastpath._hasher_c cimport hash_keys
+from fastpath._icmp cimport inverse
 from fastpath._flow cimport (
     ICMP, IPV4, IPV6, LATER_FRAGMENT, MALFORMED, PORTS, TRUNCATED, finish, hash_key, le16toh, less16, load16,
     parse_embedded, times, word32,
@@ -62,22 +63,6 @@ cdef inline bint is_icmp_key(const flow_key *key) noexcept nogil:
 
 cdef inline bint with_ports(uint32_t protocol) noexcept nogil:
     return protocol == 6 or protocol == 17 or protocol == 132 or protocol == 136 or protocol == 33
-
-cdef inline int inverse(uint32_t version, uint32_t kind) noexcept nogil:
-    # The reply's type of a query's and the other way round; -1 of others.
-    if version == 4:
-        if kind == 8 or kind == 0:
-            return 8 - <int> kind
-        if 13 <= kind <= 18:
-            return <int> (kind + 1 if kind & 1 else kind - 1)
-        if kind == 42 or kind == 43:
-            return 85 - <int> kind
-        return -1
-    if kind == 128 or kind == 129:
-        return 257 - <int> kind
-    if kind == 160 or kind == 161:
-        return 321 - <int> kind
-    return -1
 
 cdef inline bint is_query(uint32_t version, uint32_t kind) noexcept nogil:
     if version == 4:

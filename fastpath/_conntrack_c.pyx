@@ -8,12 +8,13 @@ import os
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from fastpath._batch_c cimport Batch, batch_t, flow_key
-from fastpath._conntrack cimport RUN, commit_one, inverse, is_icmp_key, normal, track_run
+from fastpath._conntrack cimport RUN, commit_one, is_icmp_key, normal, track_run
 from fastpath._conntrack_table cimport ANY_ZONE, LAST_TICK, NO_LIMIT, alive, find, flush_zone, hash_of, prepare_entry, settle, turn
 from fastpath._conntrack_types cimport (
     TICKS, ZONES, bucket_t, count_t, entry_t, link_t, record_t, table_t, window_t, zone_t,
 )
 from fastpath._hasher_c cimport Hasher
+from fastpath._icmp cimport inverse
 from fastpath.connection_records import FORMAT, HEADER, MAGIC, RECORD, described, headed, impossible
 from fastpath.connections import LAST_TICK as _LAST_TICK, LONGEST_TICKS, MOST, TICK_BITS as _TICK_BITS, ticks_of
 from fastpath.connections import TableInUseError

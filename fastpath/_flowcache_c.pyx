@@ -5,7 +5,9 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastpath._batch_c cimport Batch, batch_t, flow_key
-from fastpath._classify cimport CHUNK, chunk_t, engine_t
+from fastpath._classify cimport (
+    CHUNK, FROM_KEY, answers_somebody, chunk_t, engine_t, more_of, rest_of, turn_key, zone_bits, zone_mask,
+)
 from fastpath._flowtable_c cimport (
     FLOW_CHUNK, FLOW_MISSES, FlowCache, flow_misses, flow_table, flow_view, governor_direct,
     governor_record, governor_t, governor_ticks,
@@ -38,8 +40,6 @@ cdef extern from "flowcache.h" nogil:
     void flow_keep_all(flow_table *t, const flow_view *v, const flow_misses *m, const int version)
 
 cdef enum:
-    FROM_KEY = -1           # the zone is that of each packet's key
-    TCP = 6
     GIVEN = 1 << 16         # of a mark: DSCP and TCP flags are known
 
 cdef uint32_t LATER_FRAGMENT = Flags.LATER_FRAGMENT
@@ -139,11 +139,6 @@ cdef void past(
         i += some
 
 
-cdef inline uint32_t rest_of(const flow_key *k, uint32_t flags, uint32_t or_zone, uint32_t and_zone) noexcept nogil:
-    return (<uint32_t> k.protocol << 1 | (flags & LATER_FRAGMENT != 0)
-            | or_zone | (<uint32_t> k.zone << 16 & and_zone))
-
-
 cdef inline uint32_t ports_of(const flow_key *k) noexcept nogil:
     return ntohs(k.source_port) | <uint32_t> ntohs(k.destination_port) << 16
 
@@ -154,29 +149,15 @@ cdef inline uint32_t word_of(const uint8_t *at) noexcept nogil:
     return ntohl(word)
 
 
-cdef uint32_t mark_of(const batch_t *b, uint32_t i) noexcept nogil:
-    # DSCP << 8 | TCP flags, from the packet itself, as `_classify_c` reads them.
-    cdef const uint8_t *at = b.memory + b.offset[i]
-    cdef uint32_t l3 = b.layers[i] & 0xFFFF, l4 = b.layers[i] >> 16, length = b.length[i]
-    cdef uint32_t more = 0
-    if l3 + 2 <= length:
-        if b.key[i].version == 4:
-            more = <uint32_t> (at[l3 + 1] >> 2) << 8
-        else:
-            more = <uint32_t> ((at[l3] & 0x0F) << 2 | at[l3 + 1] >> 6) << 8
-    if b.key[i].protocol == TCP and l4 and l4 + 14 <= length and not b.flags[i] & LATER_FRAGMENT:
-        more |= at[l4 + 13]
-    return more | GIVEN
-
-
-cdef bint run_batch(call_t *call, batch_t *b, int version, int direction, int zone) noexcept nogil:
+cdef bint run_batch(
+    call_t *call, batch_t *b, int version, int direction, int zone, bint connections
+) noexcept nogil:
     # The packets of one IP version; returns whether there are any of the other.
     cdef uint32_t[2048] keys
     cdef uint32_t[128] marks
     cdef uint32_t[128] packet
     cdef uint32_t first = 0, last, n, i, j, w
-    cdef uint32_t and_zone = 0x7FFF0000 if zone == FROM_KEY else 0
-    cdef uint32_t or_zone = <uint32_t> direction << 31 | (0 if zone == FROM_KEY else <uint32_t> zone << 16)
+    cdef uint32_t bits = zone_bits(direction, zone), mask = zone_mask(zone)
     cdef uint32_t *to
     cdef const flow_key *k
     cdef bint others = False
@@ -191,17 +172,22 @@ cdef bint run_batch(call_t *call, batch_t *b, int version, int direction, int zo
             others |= b.key[i].version == 10 - version
         first = last
         if version == 4:
-            flow_take4(<const uint8_t *> b.key, b.flags, packet, n, LATER_FRAGMENT, and_zone, or_zone, <uint8_t *> keys)
+            flow_take4(<const uint8_t *> b.key, b.flags, packet, n, LATER_FRAGMENT, mask, bits, <uint8_t *> keys)
         else:
             for j in range(n):
                 k = &b.key[packet[j]]
                 to = &keys[16 * j]
                 for w in range(4):
                     to[w], to[4 + w] = word_of(&k.source[4 * w]), word_of(&k.destination[4 * w])
-                to[8], to[9] = ports_of(k), rest_of(k, b.flags[packet[j]], or_zone, and_zone)
+                to[8] = ports_of(k)
+                to[9] = rest_of(k, b.flags[packet[j]] & LATER_FRAGMENT != 0, bits, mask)
+        if connections:
+            for j in range(n):
+                if answers_somebody(b.ct[packet[j]]):
+                    turn_key(&keys[(4 if version == 4 else 16) * j], version)
         if call.marked:
             for j in range(n):
-                marks[j] = mark_of(b, packet[j])
+                marks[j] = GIVEN | more_of(b, packet[j], b.flags[packet[j]] & LATER_FRAGMENT != 0)
         probe(call, <const uint8_t *> keys, marks if call.marked else NULL, n, packet, 0, b.length, b.rule, version)
     if call.m.count:
         ask(call, b.rule, version)
@@ -217,10 +203,12 @@ cdef void count(FlowCache cache, const call_t *call) noexcept nogil:
     cache.t.misses += call.misses
 
 
-def lookup(Batch batch not None, FlowCache cache not None, RuleSet rules not None, *, direction=0, zone=None):
+def lookup(Batch batch not None, FlowCache cache not None, RuleSet rules not None, *, direction=0, zone=None,
+           connections=False):
     """See `fastpath._flowcache_py.lookup`."""
     cdef int way = direction, where = FROM_KEY if zone is None else zone
     cdef uint32_t matched = 0, i
+    cdef bint whose = connections
     cdef uint64_t began
     cdef flow_view v
     cdef uint64_t seen
@@ -234,7 +222,7 @@ def lookup(Batch batch not None, FlowCache cache not None, RuleSet rules not Non
     try:
         began = governor_ticks()
         if not cache.always and governor_direct(&cache.g):
-            matched = _lookup(batch, rules, direction=direction, zone=zone)
+            matched = _lookup(batch, rules, direction=direction, zone=zone, connections=connections)
             cache.t.direct += batch.b.count
             note(&cache.g, True, batch.b.count, 0, began)
             return matched
@@ -248,9 +236,9 @@ def lookup(Batch batch not None, FlowCache cache not None, RuleSet rules not Non
                 call.hits = call.misses = 0
                 seen = rules.seen()
                 begin(&call, cache, rules.read4(), seen, &v, 4)
-                if run_batch(&call, &batch.b, 4, way, where):
+                if run_batch(&call, &batch.b, 4, way, where, whose):
                     begin(&call, cache, rules.read6(), seen, &v, 6)
-                    run_batch(&call, &batch.b, 6, way, where)
+                    run_batch(&call, &batch.b, 6, way, where, whose)
                 rules.leave(place)
                 for i in range(batch.b.count):
                     matched += batch.b.rule[i] >= 0

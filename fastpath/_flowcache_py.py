@@ -7,8 +7,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from fastpath import _classify_py
-from fastpath.flags import Flags
-from fastpath.rules import KEY4, KEY6, ZONES, Header, key
+from fastpath.rules import KEY4, KEY6, ZONES, key
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -21,14 +20,20 @@ _GIVEN = 1 << 16
 
 
 def lookup(
-    batch: Batch, cache: FlowCache, rules: RuleSet, *, direction: int = 0, zone: int | None = None
-) -> int:  # fmt: skip
+    batch: Batch,
+    cache: FlowCache,
+    rules: RuleSet,
+    *,
+    direction: int = 0,
+    zone: int | None = None,
+    connections: bool = False,
+) -> int:
     """Do what `fastpath.classify.lookup` does, with the same results, asking the cache first.
 
     While another thread changes `rules`, a packet gets the answer of a version that was current at some time during the
-    call, not always the same for all packets. Flows count packets, and bytes by column `length`. One cache can serve
-    several rule sets, directions and zones. Raises ValueError as `classify.lookup`,
-    BatchInUseError while another thread uses the cache.
+    call, not always the same for all packets. Flows count packets, and bytes by column `length`; with `connections`
+    both directions of a connection are one flow. One cache can serve several rule sets, directions and zones. Raises
+    ValueError as `classify.lookup`, BatchInUseError while another thread uses the cache.
     """
     if not 0 <= direction <= 1:
         raise ValueError("direction is 0 or 1")
@@ -38,7 +43,7 @@ def lookup(
     try:
         began = time.perf_counter_ns()
         if not cache._always and cache._governor.direct():
-            matched = _classify_py.lookup(batch, rules, direction=direction, zone=zone)
+            matched = _classify_py.lookup(batch, rules, direction=direction, zone=zone, connections=connections)
             cache._counts["direct"] += batch.count
             cache._record(True, batch.count, 0, began)
             return matched
@@ -46,20 +51,11 @@ def lookup(
         packets: dict[int, list[tuple[int, bytes, int]]] = {4: [], 6: []}
         for i in range(batch.count):
             batch.rule[i] = -1
-            record = bytes(batch.key[i, j] for j in range(40))
-            version = record[37]
-            if batch.verdict[i] or version not in (4, 6):
+            header = _classify_py.header(batch, i, direction, zone, connections)
+            if header is None:
                 continue
-            size = 4 if version == 4 else 16
-            dscp, tcp_flags = _classify_py._more(batch, i, version, record[36], batch.flags[i])
-            header = Header(
-                version=4 if version == 4 else 6, source=int.from_bytes(record[:size], "big"),
-                destination=int.from_bytes(record[16 : 16 + size], "big"), protocol=record[36],
-                source_port=int.from_bytes(record[32:34], "big"), destination_port=int.from_bytes(record[34:36], "big"),
-                zone=int.from_bytes(record[38:40], "little") & 0x7FFF if zone is None else zone, direction=direction,
-                ports_known=not batch.flags[i] & Flags.LATER_FRAGMENT,
-            )  # fmt: skip
-            packets[version].append((i, key(header), _GIVEN | dscp << 8 | tcp_flags if asked else 0))
+            mark = _GIVEN | header.dscp << 8 | header.tcp_flags if asked else 0
+            packets[header.version].append((i, key(header), mark))
         hits = 0
         for version, some in packets.items():
             lengths = [batch.length[i] for i, _, _ in some]

@@ -29,6 +29,7 @@ LATER: Final = (
     "fastpath._meter_c",
     "fastpath._ruleset_c",
     "fastpath._tunnels_c",
+    "fastpath._verdicts_c",
     "fastpath._vtep_c",
 )
 """Must be built, but are loaded by who uses them: nothing else is to cost a start-up anything."""

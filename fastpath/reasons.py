@@ -42,6 +42,8 @@ class Reason(IntEnum):
     METERED = 30
     CONNECTIONS_FULL = 31
     ZONE_FULL = 32
+    DENIED = 33
+    CT_INVALID = 34
 
 
 MEANING: Final[dict[Reason, str]] = {
@@ -78,4 +80,6 @@ MEANING: Final[dict[Reason, str]] = {
     Reason.METERED: "more than its meter's rate and burst (fastpath.meter)",
     Reason.CONNECTIONS_FULL: "the connection is new and the table has no room for it",
     Reason.ZONE_FULL: "the connection is new and its zone has as many as it may have",
+    Reason.DENIED: "no rule lets it pass (fastpath.verdicts)",
+    Reason.CT_INVALID: "connection tracking takes it for invalid",
 }

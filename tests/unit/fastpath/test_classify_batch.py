@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import random
+import struct
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from fastpath import _batch_py, _classify_py, _flow_py, _ruleset_py, _select
+from fastpath.connections import Ct
 from fastpath.rules import EGRESS, Rule, icmp
 from tests.flow_frames import frame as any_frame
 from tests.flow_frames import frames as sound_frames
@@ -145,6 +147,37 @@ def around(chance: random.Random, key: bytes) -> Rule:
     )
 
 
+def test_answers_are_asked_about_as_what_they_answer(stage: ModuleType) -> None:
+    one, other = "10.0.0.5", "192.0.2.9"
+    ping = ethernet(0x0800) + ip(4, 1, struct.pack("!BBHHH", 0, 0, 0, 7, 1))
+    frames = [segment(4), segment(6), ping]
+    batch, rule_set = setting(stage, frames)
+    rules = rule_set(
+        [
+            Rule(direction=EGRESS, source=ip_network(other), destination_ports=(40000, 40000), source_ports=(80, 80)),
+            Rule(direction=EGRESS, version=6, source_ports=(80, 80), destination_ports=(40000, 40000), protocol=6),
+            Rule(direction=EGRESS, protocol=1, source_ports=icmp(8, 0), destination=ip_network(one)),
+            Rule(source=ip_network(one)),
+        ]
+    )
+    forward, reverse = [3, -1, 3], [0, 1, 2]
+    stage.lookup(batch, rules)
+    assert list(batch.rule[:3]) == forward
+    for ct, wanted in (
+        (Ct.NEW, forward),
+        (Ct.ESTABLISHED | Ct.REPLY | Ct.KNOWN, reverse),
+        (Ct.NEW | Ct.REPLY | Ct.LOOKUP, reverse),
+        (Ct.RELATED | Ct.REPLY, forward),
+        (Ct.INVALID | Ct.REPLY, forward),
+    ):
+        for i in range(3):
+            batch.ct[i] = ct
+        stage.lookup(batch, rules, connections=True)
+        assert list(batch.rule[:3]) == wanted
+        stage.lookup(batch, rules)
+        assert list(batch.rule[:3]) == forward
+
+
 @needs_build
 @pytest.mark.parametrize("count", [1, 20, 700])
 def test_like_the_plain_twin(stage: ModuleType, count: int) -> None:
@@ -167,7 +200,9 @@ def test_like_the_plain_twin(stage: ModuleType, count: int) -> None:
             column[i * KEY + 38] = 5 if i % 3 == 0 else 0
         for i in dropped:
             each.verdict[i] = 3
-    for arguments in ({}, {"direction": EGRESS, "zone": 5}):
+    for i in range(len(frames)):
+        plain.ct[i] = batch.ct[i] = chance.randrange(64)
+    for arguments in ({}, {"direction": EGRESS, "zone": 5}, {"connections": True}):
         matched = _classify_py.lookup(plain, plain_set(rules), **arguments)
         assert stage.lookup(batch, rule_set(rules), **arguments) == matched
         assert list(batch.rule) == list(plain.rule)

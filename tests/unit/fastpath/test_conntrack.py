@@ -95,7 +95,7 @@ def test_states_of_tcp(twin: ModuleType, windows: bool) -> None:
     assert connection.assured
 
 
-def state_after(twin: ModuleType, *datagrams: bytes) -> State:
+def state_after(twin: ModuleType, *datagrams: bytes) -> Any:
     table = twin.Conntrack(10, window_check=True)
     for each in datagrams:
         see(table, [each])

@@ -77,12 +77,14 @@ def test_batches_as_the_classifier(stage: ModuleType, capacity: int, more: bool)
         batch.verdict[chance.randrange(size)] = 1
     rules = rule_set(stage, [four.rule() for _ in range(30)] + [six.rule() for _ in range(30)] + [Rule()])
     cache = cache_of(stage, capacity)
+    for i in range(size):
+        batch.ct[i] = chance.randrange(64)
     for turn in range(8):
         for zone in (None, 2):
-            direction = turn % 2
-            wanted = classify(stage).lookup(batch, rules, direction=direction, zone=zone), list(batch.rule[:size])
+            given: Any = {"direction": turn % 2, "zone": zone, "connections": turn % 3 == 1}
+            wanted = classify(stage).lookup(batch, rules, **given), list(batch.rule[:size])
             batch.rule[:size] = array("i", [77] * size)
-            found = stage.lookup(batch, cache, rules, direction=direction, zone=zone), list(batch.rule[:size])
+            found = stage.lookup(batch, cache, rules, **given), list(batch.rule[:size])
             assert found == wanted
         if turn in (3, 5):
             rules.update(add=[four.rule(), six.rule(), Rule(priority=9, dscp=chance.randrange(64))], remove=[turn])
