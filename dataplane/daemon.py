@@ -16,7 +16,7 @@ from pathlib import Path
 import uvloop
 
 import fastpath
-from dataplane import __version__
+from dataplane import __version__, privileges
 from dataplane import config as configuration
 from dataplane import log as logs
 from dataplane.backend import NodeBackend
@@ -63,6 +63,7 @@ def run(config: Config, path: str) -> int:
     # Until the daemon serves there is nothing to reload, and the signal's default is to end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _raise_descriptor_limit()
+    _give_up_what_nobody_needs()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_Daemon(config, path, suppressed).run())
@@ -96,19 +97,21 @@ class _Daemon:
         heartbeat = Heartbeat(metrics.histogram("nodeplane_event_loop_lag_seconds"), self._notifier)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(claim())
+            fdstore = FdStore(self._notifier)
+            kernel = await Kernel.open()
+            stack.push_async_callback(kernel.close)
+            # The namespace thread runs; no other, and this one reads what guests send.
+            _give_up(privileges.LOOP)
             store = await Store.open(Path(self._config.node.state_dir) / STORE_FILE)
             stack.push_async_callback(store.close)
             log.info("store.opened", extra={"fields": {
                 "position": store.position, "networks": len(store.desired.networks), "ports": len(store.desired.ports),
                 "instances": len(store.desired.instances)}})  # fmt: skip
-            kernel = await Kernel.open()
-            stack.push_async_callback(kernel.close)
             rows = await store.load_leases()
             leases = LeaseBook(store, rows)
             # The journal is written a moment after a transaction: a crash in between leaves rows of deleted ports.
             leases.forget_ports({row.port_id for row in rows} - store.desired.ports.keys())
             desired = Desired()
-            fdstore = FdStore(self._notifier)
             nova = open_proxy(self._config.nova, metrics)
             if nova is not None:
                 stack.push_async_callback(nova.close)
@@ -259,6 +262,23 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 def _failure(task: asyncio.Task[None]) -> BaseException | None:
     return task.exception() if task.done() and not task.cancelled() else None
+
+
+def _give_up_what_nobody_needs() -> None:
+    """Before there is a second thread: all that no part of the process needs, and what programs could give it."""
+    try:
+        privileges.refuse_new()
+    except OSError as error:
+        log.warning("daemon.privileges_kept", extra={"fields": {"error": str(error)}})
+    _give_up(privileges.NAMESPACES)
+
+
+def _give_up(kept: frozenset[privileges.Capability]) -> None:
+    """All capabilities of this thread but these, unless the unit, of an older release, forbids the system call."""
+    try:
+        privileges.keep(kept)
+    except OSError as error:
+        log.warning("daemon.privileges_kept", extra={"fields": {"error": str(error)}})
 
 
 def _raise_descriptor_limit() -> None:

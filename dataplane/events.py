@@ -33,6 +33,9 @@ EVENTS: dict[str, Event] = {
     "daemon.reloaded": Event("info", "SIGHUP: the configuration was read again; changed lists the keys that differ."),
     "daemon.reload_refused": Event("error", "SIGHUP: the new configuration is wrong and the old one stays in force."),
     "daemon.restart_needed": Event("warning", "SIGHUP: these changed keys take effect only after a restart."),
+    "daemon.privileges_kept": Event(
+        "warning", "The process could not give capabilities up: its unit forbids the system call; take the newer unit."
+    ),
     "daemon.loop_late": Event("warning", "The event loop was blocked for lag_seconds; guests had to wait that long."),
     # the store and the source of desired state
     "store.opened": Event("info", "The embedded store was read: revision and number of objects."),

@@ -35,6 +35,8 @@ class FdStore:
         """Take LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES out of `environment`, and the descriptors they name."""
         self._notifier = notifier
         self._kept = _inherited(environment)
+        # Now, because the kernel tells it only to those who may change the network.
+        self._namespaces = {sock: _namespace(sock) for kept in self._kept.values() for sock in kept}
         self._forgotten: set[str] = set()
         """Names of `_kept` that the manager was told to forget; what it keeps under one now is newer."""
         # One thread, so that what is said of a network arrives in order; the manager may be slow to listen.
@@ -44,9 +46,11 @@ class FdStore:
         """The kept sockets of a network if they are on this namespace (inode) and device (index, name)."""
         kept = self._kept.get(PREFIX + network_id)
         sockets = _complete(kept) if kept else None
-        if sockets is None or not _are_on(sockets, serving_on, device):
+        if sockets is None or not self._are_on(sockets, serving_on, device):
             return None
         del self._kept[PREFIX + network_id]
+        for sock in sockets.all():
+            del self._namespaces[sock]
         return sockets
 
     def where(self, network_id: NetworkId, netns: str) -> tuple[int, int] | None:
@@ -56,7 +60,7 @@ class FdStore:
         if sockets is None:
             return None
         try:
-            inode = _namespace(sockets.dhcp)
+            inode = self._namespaces[sockets.dhcp]
             if os.stat(DIRECTORY / netns).st_ino != inode:
                 return None
             return inode, sockets.metadata[0].getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX)
@@ -85,12 +89,25 @@ class FdStore:
             for name in self._kept.keys() - self._forgotten:
                 self._thread.submit(self._notifier.forget, name)
         self._kept.clear()
+        self._namespaces.clear()
         self._forgotten.clear()
         return left
 
     def finish(self) -> None:
         """Wait until the manager has been told everything."""
         self._thread.shutdown()
+
+    def _are_on(self, sockets: NetworkSockets, serving_on: tuple[int, int], device: str) -> bool:
+        inode, index = serving_on
+        try:
+            if any(sock.getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX) != index for sock in sockets.metadata):
+                return False
+            # A packet socket whose device has gone has no name any more, also when another device took the name.
+            if sockets.dhcp.getsockname()[0] != device:
+                return False
+            return all(self._namespaces[sock] == inode for sock in sockets.all())
+        except OSError:
+            return False
 
     def _put(self, name: str, descriptors: list[int]) -> None:
         try:
@@ -137,22 +154,12 @@ def _complete(kept: Iterable[socket.socket]) -> NetworkSockets | None:
     return NetworkSockets(tuple(metadata), dhcp, guard)
 
 
-def _are_on(sockets: NetworkSockets, serving_on: tuple[int, int], device: str) -> bool:
-    inode, index = serving_on
-    try:
-        if any(sock.getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX) != index for sock in sockets.metadata):
-            return False
-        # A packet socket whose device has gone has no name any more, also when another device took the name.
-        if sockets.dhcp.getsockname()[0] != device:
-            return False
-        return all(_namespace(sock) == inode for sock in sockets.all())
-    except OSError:
-        return False
-
-
 def _namespace(sock: socket.socket) -> int:
-    """Inode of the network namespace that a socket is in."""
-    descriptor = fcntl.ioctl(sock.fileno(), _SIOCGSKNS)
+    """Inode of the network namespace that a socket is in; 0, which is none, if the kernel does not say."""
+    try:
+        descriptor = fcntl.ioctl(sock.fileno(), _SIOCGSKNS)
+    except OSError:
+        return 0
     try:
         return os.fstat(descriptor).st_ino
     finally:

@@ -15,6 +15,7 @@ import pytest
 
 from dataplane import names
 from dataplane.model import NetworkId
+from dataplane.privileges import NAMESPACES, Capability
 from scripts import lab
 from tests.system.recorder import PORT, Recorder, recorder
 
@@ -385,3 +386,35 @@ def test_a_guest_makes_no_state_and_no_log_without_end(daemon: lab.Daemon, guest
     assert all(re.search('reason="|code="', name) for name in new), new
     assert len(new) < 8, new
     assert daemon.log.stat().st_size - size < 60 * 300
+
+
+def test_only_the_thread_that_enters_namespaces_may_and_nobody_gets_more(
+    daemon: lab.Daemon, guests: dict[str, lab.Vm]
+) -> None:
+    """The threads that read what guests send could not be made to change the node's network, nor a program to."""
+    document = documents()
+    other = {**document["networks"][0], "id": "late-net", "name": "late", "vni": 4094}
+    other["subnets"] = [{**other["subnets"][0], "id": "late-subnet"}]
+    port = {**document["ports"][0], "id": "late-port", "network_id": "late-net", "device": "tap-late"}
+    port["fixed_ips"] = [{"subnet_id": "late-subnet", "ip_address": "10.0.0.5"}]
+    # A namespace that is made after all of this was given up.
+    document["networks"].append(other)
+    document["ports"].append(port)
+    daemon.apply(document)
+    assert names.namespace(NetworkId("late-net")) in lab.run("ip", "netns").stdout
+    for tenant, vm in guests.items():
+        assert vm.get(NAME).body == f"{tenant}-vm.novalocal"
+    strong = {Capability.SYS_ADMIN, Capability.NET_ADMIN, Capability.NET_RAW}
+    holders: dict[str, set[Capability]] = {}
+    for task in Path(f"/proc/{daemon.pid}/task").iterdir():
+        lines = (task / "status").read_text().splitlines()
+        found = dict(line.split(":\t") for line in lines if line.startswith(("Cap", "NoNewPrivs")))
+        assert found["NoNewPrivs"] == "1"
+        assert int(found["CapPrm"], 16) & ~sum(1 << each for each in NAMESPACES) == 0
+        assert found["CapEff"] == found["CapPrm"]
+        assert {int(found[name], 16) for name in ("CapInh", "CapAmb")} == {0}
+        if held := {each for each in strong if int(found["CapPrm"], 16) >> each & 1}:
+            holders[task.name] = held
+    assert list(holders.values()) == [strong]
+    assert str(daemon.pid) not in holders
+    assert "daemon.privileges_kept" not in daemon.log.read_text()

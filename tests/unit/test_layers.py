@@ -59,6 +59,7 @@ LAYERS: dict[str, int] = {
     "dataplane.netns": KERNEL,
     "dataplane.observe": KERNEL,
     "dataplane.packets": KERNEL,
+    "dataplane.privileges": KERNEL,
     "dataplane.sdnotify": KERNEL,
     "dataplane.unix_socket": KERNEL,
     # 3: services.
