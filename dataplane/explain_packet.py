@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataplane import five_tuple
+from dataplane import five_tuple, protocols
 from dataplane.desired import Desired
 from dataplane.explanation import PacketExplanation, PacketQuestion
 from dataplane.fields import Address
 from dataplane.model import Port
+from dataplane.neighbours import ADVERTISE, SOLICIT, Claim
 from dataplane.policy import Policies
-from dataplane.policy_judge import Judgement, judge
+from dataplane.policy_judge import Judgement, judge, judge_arp
 from dataplane.policy_reasons import MEANINGS
 from dataplane.policy_tables import Action
 from dataplane.security import Direction, group_of, groups_of, link_local_of, prefix_of, prefixes_of
@@ -22,7 +23,7 @@ def explain_packet(desired: Desired, question: PacketQuestion) -> PacketExplanat
     cannot be told, KeyError for a port that is not there.
     """
     port = desired.ports[question.port]
-    header = five_tuple.parse(question.packet)
+    header, claim, text = _read(question.packet)
     direction = question.direction or direction_of(port, header)
     policies = Policies(desired, lambda each: each.id == port.id)
     # Members without the packet's addresses would be looked at in vain.
@@ -30,8 +31,30 @@ def explain_packet(desired: Desired, question: PacketQuestion) -> PacketExplanat
     names = tuple(map(str, ends))
     members = [each for each in desired.ports.values() if _covers(each, names, ends)]
     policies.refresh([("ports", each.id) for each in (port, *members)])
-    judgement = judge(policies, port.id, direction, header, question.mac if direction == "egress" else None)
-    return _explanation(desired, question, port, header, direction, judgement)
+    mac = question.mac if direction == "egress" else None
+    if claim is not None and text.startswith("arp "):
+        judgement = judge_arp(policies, port.id, direction, claim, mac)
+    else:
+        judgement = judge(policies, port.id, direction, header, mac, claim)
+    return _explanation(desired, question, port, text, direction, judgement)
+
+
+def _read(packet: str) -> tuple[Header, Claim | None, str]:
+    """The header (of ARP: the addresses), what it claims, and the packet in canonical form. Raises ValueError."""
+    arp = five_tuple.parse_arp(packet)
+    if arp is not None:
+        sender, target = map(int, arp)
+        return Header(4, sender, target, 0), Claim(4, sender or target, None), f"arp {arp[0]} > {arp[1]}"
+    packet, of = five_tuple.split_target(packet)
+    header = five_tuple.parse(packet)
+    text = five_tuple.text_of(header)
+    kind = header.source_port >> 8 if header.protocol == protocols.ICMPV6 else None
+    if of is None:
+        return header, Claim(6, header.source, None) if kind == ADVERTISE else None, text
+    if of.version != 6 or kind not in (SOLICIT, ADVERTISE):
+        raise ValueError("only neighbour solicitations and advertisements (ICMPv6 135/0 and 136/0) are of an address")
+    claims = kind == ADVERTISE or header.source == 0
+    return header, Claim(6, int(of), None) if claims else None, f"{text} of {of}"
 
 
 def direction_of(port: Port, header: Header) -> Direction:
@@ -59,7 +82,7 @@ def _has(port: Port, address: Address) -> bool:
 
 
 def _explanation(
-    desired: Desired, question: PacketQuestion, port: Port, header: Header, direction: Direction, found: Judgement
+    desired: Desired, question: PacketQuestion, port: Port, packet: str, direction: Direction, found: Judgement
 ) -> PacketExplanation:
     groups = groups_of(desired, port)
     group = group_of(desired, found.group)
@@ -68,7 +91,7 @@ def _explanation(
         network=port.network_id,
         port=port.id,
         direction=direction,
-        packet=five_tuple.text_of(header),
+        packet=packet,
         mac=(question.mac or port.mac_address) if direction == "egress" else None,
         verdict="allow" if found.action in (Action.ALLOW, Action.TRACK) else "reject" if found.action else "drop",
         stateful=found.stateful,

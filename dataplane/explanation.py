@@ -83,7 +83,7 @@ class PacketQuestion(msgspec.Struct, frozen=True, kw_only=True):
 
     port: PortId
     packet: str
-    """See `five_tuple.parse`."""
+    """See `five_tuple`."""
     direction: Literal["ingress", "egress"] | None = None
     """To the guest or from it; None: as the addresses tell."""
     mac: Mac | None = None

@@ -1,4 +1,8 @@
-"""Packets as people write them: `tcp 10.0.0.5:1234 > 10.0.0.9:80`, `icmp 10.0.0.5 > 10.0.0.9 8/0`, `gre A > B`."""
+"""Packets as people write them: `tcp 10.0.0.5:1234 > 10.0.0.9:80`, `icmp 10.0.0.5 > 10.0.0.9 8/0`, `gre A > B`.
+
+And what the neighbours of a link say to each other: `arp 10.0.0.5 > 10.0.0.9` (sender and target), and
+`icmpv6 fe80::5 > ff02::1 136/0 of 2001:db8::5` (an advertisement and its target).
+"""
 
 from __future__ import annotations
 
@@ -47,6 +51,25 @@ def parse(text: str) -> Header:
     elif len(words) == 5:
         raise ValueError(f"only ICMP has a type and a code, not {words[0]}")
     return Header(version, int(source), int(destination), protocol, *ports)
+
+
+def parse_arp(text: str) -> tuple[Address, Address] | None:
+    """Sender and target of an ARP message; None if the text is about another packet. Raises ValueError."""
+    words = text.split()
+    if not words or words[0].lower() != "arp":
+        return None
+    if len(words) != 4 or words[2] not in (">", "->"):
+        raise ValueError(f"{text!r} is no ARP message such as 'arp 10.0.0.5 > 10.0.0.9'")
+    ends = parse_ip(words[1]), parse_ip(words[3])
+    if any(end.version == 6 for end in ends):
+        raise ValueError("ARP is about IPv4 addresses")
+    return ends
+
+
+def split_target(text: str) -> tuple[str, Address | None]:
+    """A packet, and the target of neighbour discovery that may stand behind it. Raises ValueError."""
+    text, of, target = text.partition(" of ")
+    return text, parse_ip(target.strip()) if of else None
 
 
 def text_of(header: Header) -> str:

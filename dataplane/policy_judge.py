@@ -2,6 +2,8 @@
 
 1. A port that is not filtered (`PortPolicy.trusted`) goes on with 4.
 2. Egress: the MAC must be one of `PortPolicy.sources`, and `sources` must have a line for the packet in that zone.
+   What ARP or neighbour discovery claims is held to the same: its MAC is the frame's, and `sources` must have a line
+   for its address. A filtered port sends and gets no other frames than IP and ARP; with ARP it ends here.
 3. `everybody` may decide: what every guest may do, and what none may.
 4. A firewall policy of the port in this direction must allow the packet: the first line of its zone of `firewalls`.
 5. `rules`: the policy's own zone, and for each remote that the policy names in this direction the zone of that remote,
@@ -17,14 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 from dataplane.model import Mac, PortId
+from dataplane.neighbours import Claim
 from dataplane.policy import Policies, PortPolicy
 from dataplane.policy_reasons import Reason
 from dataplane.policy_rules import DIRECTIONS, Remote
 from dataplane.policy_tables import Action
 from dataplane.security import Direction
 from fastpath.rules import Header
+
+_NO_PROTOCOL: Final = 255
+"""Reserved by IANA: lines about one protocol do not match."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +57,53 @@ class Judgement:
         return self.action is Action.TRACK
 
 
+def judge_arp(
+    policies: Policies, port_id: PortId, direction: Direction, claim: Claim, mac: Mac | None = None
+) -> Judgement:
+    """What becomes of an ARP message with this claim; `mac` as in `judge`."""
+    port = policies.ports.get(port_id)
+    if port is None:
+        return Judgement(action=Action.DROP, reason="not_here")
+    if port.trusted:
+        return Judgement(action=Action.ALLOW, reason="not_filtered")
+    if direction == "ingress":
+        return Judgement(action=Action.ALLOW, reason="arp")
+    zone = _zone(port, mac)
+    if zone is None:
+        return Judgement(action=Action.DROP, reason="mac_spoofed")
+    source = _claimed(policies, port, zone, mac, claim)
+    if source is None:
+        return Judgement(action=Action.DROP, reason="neighbour_spoofed")
+    return Judgement(action=Action.ALLOW, reason="arp", source=source)
+
+
+def _zone(port: PortPolicy, mac: Mac | None) -> int | None:
+    """The zone of `sources` for what comes from a MAC; the first is the port's own."""
+    return next(iter(port.sources.values())) if mac is None else port.sources.get(mac)
+
+
+def _claimed(policies: Policies, port: PortPolicy, zone: int, mac: Mac | None, claim: Claim) -> str | None:
+    """What lets a port say what it claims; None: nothing does."""
+    if claim.mac is not None and claim.mac != (next(iter(port.sources)) if mac is None else mac):
+        return None
+    if claim.address is None:
+        return ""
+    asked = Header(claim.version, claim.address, 0, _NO_PROTOCOL, zone=zone, direction=DIRECTIONS["egress"])
+    found = policies.sources.find(asked)
+    return None if found is None else found[1]
+
+
 def judge(
-    policies: Policies, port_id: PortId, direction: Direction, header: Header, mac: Mac | None = None
+    policies: Policies,
+    port_id: PortId,
+    direction: Direction,
+    header: Header,
+    mac: Mac | None = None,
+    claim: Claim | None = None,
 ) -> Judgement:
     """What becomes of a packet that a port here sends or gets; `mac` is the source, the port's own if left out.
 
-    The zone and direction of `header` are of no account.
+    `claim` is what neighbour discovery says in the packet. The zone and direction of `header` are of no account.
     """
     port = policies.ports.get(port_id)
     if port is None:
@@ -64,13 +112,15 @@ def judge(
     source = ""
     if not port.trusted:
         if direction == "egress":
-            zone = next(iter(port.sources.values())) if mac is None else port.sources.get(mac)
+            zone = _zone(port, mac)
             if zone is None:
                 return Judgement(action=Action.DROP, reason="mac_spoofed")
             allowed = policies.sources.find(replace(header, zone=zone))
             if allowed is None:
                 return Judgement(action=Action.DROP, reason="ip_spoofed")
             source = allowed[1]
+            if claim is not None and _claimed(policies, port, zone, mac, claim) is None:
+                return Judgement(action=Action.DROP, reason="neighbour_spoofed", source=source)
         general = policies.everybody.find(header)
         if general is not None:
             return Judgement(action=general[0].action, reason=general[1], source=source)

@@ -74,17 +74,29 @@ def may_send(port: Port, packet: Packet, dhcp: bool, kind: int | None) -> bool:
             return True
         if kind in (131, 135, 143) and packet.destination in ip_network("ff02::/16"):
             return True
-    if own:
-        if any(ip_address(fixed.ip_address) == packet.source for fixed in port.fixed_ips):
+    return owns(port, packet.mac, packet.source)
+
+
+def owns(port: Port, mac: str, address: IPv4Address | IPv6Address) -> bool:
+    """Whether an address is the port's at this MAC."""
+    if mac == port.mac_address:
+        if any(ip_address(fixed.ip_address) == address for fixed in port.fixed_ips):
             return True
         digits = port.mac_address.replace(":", "")
         interface = (int(digits[:6], 16) << 40 | 0xFFFE << 24 | int(digits[6:], 16)) ^ 2 << 56
-        if packet.source.version == 6 and int(packet.source) == 0xFE80 << 112 | interface:
+        if address.version == 6 and int(address) == 0xFE80 << 112 | interface:
             return True
     return any(
-        (pair.mac_address or port.mac_address) == packet.mac and covers(pair.ip_address, packet.source)
+        (pair.mac_address or port.mac_address) == mac and covers(pair.ip_address, address)
         for pair in port.allowed_address_pairs
     )
+
+
+def may_claim(port: Port, mac: str, address: IPv4Address | IPv6Address, said: str | None) -> bool:
+    """Whether ARP or neighbour discovery from a MAC may say that an address is there, or at the MAC `said`."""
+    if not port.port_security_enabled or port.device_owner.startswith("network:"):
+        return True
+    return said in (None, mac) and owns(port, mac, address)
 
 
 def covers(text: str, address: IPv4Address | IPv6Address) -> bool:

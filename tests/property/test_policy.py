@@ -16,8 +16,9 @@ from dataplane.explain_packet import explain_packet
 from dataplane.explanation import PacketQuestion
 from dataplane.indexes import kind_of
 from dataplane.model import Change, Mac, Port, PortId
+from dataplane.neighbours import Claim
 from dataplane.policy import Deltas, Policies
-from dataplane.policy_judge import judge
+from dataplane.policy_judge import judge, judge_arp
 from dataplane.policy_sets import RuleSets
 from dataplane.policy_tables import Line, Table
 from dataplane.security import Direction
@@ -270,6 +271,26 @@ def everything(world: World, choose: random.Random) -> None:
     })  # fmt: skip
 
 
+def compare_claims(world: World, choose: random.Random, port: Port, mac: str) -> str:
+    """What a port says of itself in ARP or in a neighbour advertisement; the reason that was given."""
+    address = ip_address(choose.choice(choose.choice((ADDRESSES, ADDRESSES6))))
+    if choose.random() < 0.5 and port.fixed_ips:
+        address = ip_address(choose.choice(port.fixed_ips).ip_address)
+    told = choose.choice((mac, None, choose.choice(MACS)))
+    claim = Claim(4 if address.version == 4 else 6, int(address), None if told is None else Mac(told))
+    right = security_reading.may_claim(port, mac, address, told)
+    if address.version == 4:
+        got = judge_arp(world.policies, port.id, "egress", claim, Mac(mac))
+        assert (got.action.name == "ALLOW") == right, (port, mac, claim, got)
+        assert judge_arp(world.policies, port.id, "ingress", claim, Mac(mac)).action.name == "ALLOW"
+        return f"egress {got.reason}"
+    packet = Packet(address, ip_address("ff02::1"), 58, 136, 0, mac)
+    wanted = security_reading.verdict(world.state, port, "egress", packet)
+    got = judge(world.policies, port.id, "egress", header(packet), Mac(mac), claim)
+    assert got.action.name.lower() == (wanted if right else "drop"), (port, mac, claim, got)
+    return f"egress {got.reason}"
+
+
 def compare(world: World, choose: random.Random, packets: int) -> set[str]:
     said = set()
     for _ in range(packets):
@@ -277,6 +298,7 @@ def compare(world: World, choose: random.Random, packets: int) -> set[str]:
         for key in sorted(world.policies.ports):
             port = world.state.ports[PortId(key)]
             mac = port.mac_address if choose.random() < 0.8 else packet.mac
+            said.add(compare_claims(world, choose, port, mac))
             asked = packet._replace(mac=mac)
             if choose.random() < 0.5 and port.fixed_ips:  # so that egress gets past its first hurdle
                 own = ip_address(choose.choice(port.fixed_ips).ip_address)
@@ -324,8 +346,8 @@ def test_every_reason_is_met() -> None:
         said |= compare(world, choose, 40)
     assert {reason.split()[1] for reason in said} >= {
         "not_filtered", "mac_spoofed", "ip_spoofed", "dhcp_client", "dhcp_answer", "dhcp_server",
-        "neighbour_discovery", "router_advertisement", "firewall_rule", "firewall_default", "group_rule",
-        "default_deny",
+        "arp", "neighbour_spoofed", "neighbour_discovery", "router_advertisement", "firewall_rule", "firewall_default",
+        "group_rule", "default_deny",
     }  # fmt: skip
     assert {"ingress group_rule", "egress group_rule", "ingress default_deny", "egress default_deny"} <= said
 

@@ -31,6 +31,7 @@ LAYERS: dict[str, int] = {
     "dataplane.leases": PURE,
     "dataplane.model": PURE,
     "dataplane.names": PURE,
+    "dataplane.neighbours": PURE,
     "dataplane.network_rules": PURE,
     "dataplane.neutron_import": PURE,
     "dataplane.oslo_ini": PURE,

@@ -80,6 +80,57 @@ def test_direction_and_mac(example: Desired) -> None:
     assert (stolen.verdict, stolen.reason, stolen.mac) == ("drop", "mac_spoofed", "fa:16:3e:00:05:20")
 
 
+@pytest.mark.parametrize(
+    ("packet", "verdict", "reason", "text"),
+    [
+        ("arp 10.0.0.10 > 10.0.0.20", "allow", "arp", "arp 10.0.0.10 > 10.0.0.20"),
+        ("ARP 0.0.0.0 -> 10.0.0.10", "allow", "arp", "arp 0.0.0.0 > 10.0.0.10"),
+        ("arp 10.0.0.1 > 10.0.0.20", "drop", "neighbour_spoofed", "arp 10.0.0.1 > 10.0.0.20"),
+        ("arp 0.0.0.0 > 10.0.0.20", "drop", "neighbour_spoofed", "arp 0.0.0.0 > 10.0.0.20"),
+        (
+            "icmpv6 2001:db8:5::10 > ff02::1 136/0",
+            "allow",
+            "neighbour_discovery",
+            "ipv6-icmp 2001:db8:5::10 > ff02::1 136/0",
+        ),
+        (
+            "icmpv6 2001:db8:5::10 > ff02::1 136/0 of 2001:db8:5:0::1",
+            "drop",
+            "neighbour_spoofed",
+            "ipv6-icmp 2001:db8:5::10 > ff02::1 136/0 of 2001:db8:5::1",
+        ),
+        (
+            "icmpv6 2001:db8:5::10 > ff02::1 135/0 of 2001:db8:5::1",
+            "allow",
+            "neighbour_discovery",
+            "ipv6-icmp 2001:db8:5::10 > ff02::1 135/0 of 2001:db8:5::1",
+        ),
+        (
+            "icmpv6 :: > ff02::1 135/0 of 2001:db8:5::1",
+            "drop",
+            "neighbour_spoofed",
+            "ipv6-icmp :: > ff02::1 135/0 of 2001:db8:5::1",
+        ),
+    ],
+)
+def test_what_neighbours_say(example: Desired, packet: str, verdict: str, reason: str, text: str) -> None:
+    found = explained(example, "shop-web", packet, direction="egress")
+    assert (found.verdict, found.reason, found.packet) == (verdict, reason, text)
+    assert explained(example, "shop-web", packet, direction="ingress").verdict == "allow"
+    assert explained(example, "shop-web", text, direction="egress") == found
+
+
+@pytest.mark.parametrize(
+    ("packet", "said"),
+    [("arp 10.0.0.1", "is no ARP message"), ("arp ::1 > ::2", "IPv4 addresses"), ("arp x > 10.0.0.1", "not an IP"),
+     ("tcp 10.0.0.10 > 10.0.0.20:1 of ::1", "are of an address"), ("icmpv6 ::1 > ::2 136/0 of x", "not an IP"),
+     ("icmpv6 ::1 > ::2 136/0 of 10.0.0.1", "are of an address"), ("icmpv6 ::1 > ::2 128/0 of ::1", "of an address")],
+)  # fmt: skip
+def test_what_neighbours_do_not_say(example: Desired, packet: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        explained(example, "shop-web", packet, direction="egress")
+
+
 def test_groups_that_do_not_exist_are_named(example: Desired) -> None:
     desired = Desired.of(example.state())
     port = {"id": "late", "network_id": "shop", "mac_address": "fa:16:3e:00:05:40", "security_groups": ["soon", "web"],
