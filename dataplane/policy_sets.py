@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from array import array
+from typing import Final
 
 from dataplane.policy import Deltas
 from dataplane.policy_tables import Action, Line
 from fastpath.classify import RuleSet, lookup_keys
 from fastpath.rules import Header, key
+
+_POLICY: Final = 0xFFFFFFFF
+"""A policy version of `fastpath.conntrack`."""
 
 
 class LoadedTable:
@@ -20,11 +24,12 @@ class LoadedTable:
         self._ids: dict[Line, int] = {}
 
     def update(self, add: tuple[Line, ...], remove: tuple[Line, ...]) -> None:
-        """Carry out what a change does to the table, in one transaction of the rule set."""
+        """Carry out what a change does to the table, in one transaction of the rule set. Raises MemoryError."""
         if not add and not remove:
             return
-        gone = [self._ids.pop(line) for line in remove]
-        added = self.rules.update(add=[line.rule for line in add], remove=gone)
+        added = self.rules.update(add=[line.rule for line in add], remove=[self._ids[line] for line in remove])
+        for line in remove:
+            del self._ids[line]
         for line, number in zip(add, added, strict=True):
             self._ids[line] = number
             if number >= len(self.actions):
@@ -41,14 +46,37 @@ class LoadedTable:
 class RuleSets:
     """One rule set for each table, by the table's name.
 
-    A change is one transaction in each rule set, and the rule sets change one after another: who looks packets up
-    meanwhile may see one table before the change and another after it.
+    A change is one transaction in each rule set, and the rule sets change one after another; ids are given again, so
+    that `LoadedTable.actions` changes a moment later still. Whoever looks packets up beside changes takes `version`
+    first, and believes what was found, in whichever tables, if `begun` is the same afterwards; else he asks again.
+
+    `version` is also what connection tracking takes as `policy`: connections that were let through under another one
+    are asked about anew.
     """
 
     def __init__(self) -> None:
         self.tables: dict[str, LoadedTable] = {name: LoadedTable() for name in Deltas._fields}
+        self.changes = array("Q", [0, 0])
+        """Begun and carried out, for workers that read memory."""
+
+    @property
+    def begun(self) -> int:
+        """How many changes were begun, modulo 2^32."""
+        return self.changes[0] & _POLICY
+
+    @property
+    def version(self) -> int:
+        """How many changes were carried out in all tables, modulo 2^32."""
+        return self.changes[1] & _POLICY
 
     def update(self, deltas: Deltas) -> None:
-        """Carry out a change. The first one must be of `Policies.refresh_all`."""
+        """Carry out a change. The first one must be of `Policies.refresh_all`.
+
+        Raises MemoryError; then `version` stays behind `begun`, and the tables are of no use any more.
+        """
+        if not deltas.updates:
+            return
+        self.changes[0] += 1
         for name, delta in deltas._asdict().items():
             self.tables[name].update(delta.add, delta.remove)
+        self.changes[1] += 1
