@@ -1,6 +1,6 @@
 # What a rule set publishes and lookups read: the structures of classify.h; and what lookups take from a batch's packets.
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath._batch_c cimport batch_t, flow_key
 from fastpath._icmp cimport inverse
@@ -14,6 +14,10 @@ cdef extern from "classify.h" nogil:
         UNIT
         WORDS4
         WORDS6
+        HEIGHTS4
+        HEIGHTS6
+        FORK4
+        FORK6
     const uint32_t EMPTY_WORD
     const uint64_t NO_RANK
     ctypedef struct table_t:
@@ -25,9 +29,13 @@ cdef extern from "classify.h" nogil:
         uint8_t source
         uint8_t destination
         uint8_t exact
+    ctypedef struct steps4:
+        uint32_t heights
+        int32_t *node[4]
+        uint16_t *cls
     ctypedef struct steps6:
-        uint32_t n
-        uint64_t *hi
+        uint32_t heights
+        int64_t *node[6]
         uint32_t *cls
         uint32_t *sub
         uint64_t *lo
@@ -35,17 +43,19 @@ cdef extern from "classify.h" nogil:
     ctypedef struct broad_t:
         uint32_t words
         uint32_t rules
-        uint16_t *source
-        uint16_t *destination
+        steps4 source
+        steps4 destination
         steps6 source6
         steps6 destination6
-        uint16_t *sport
-        uint16_t *dport
+        uint8_t *sport
+        uint8_t *dport
+        uint16_t *sport_wide
+        uint16_t *dport_wide
         uint16_t *zone
         uint16_t protocol[512]
         uint32_t sports
         uint32_t dports
-        uint32_t *small
+        uint16_t *small
         uint64_t *source_rows
         uint64_t *destination_rows
         uint64_t *small_rows
@@ -54,6 +64,9 @@ cdef extern from "classify.h" nogil:
         uint64_t *zone_rows
         uint64_t *ones
         uint64_t *rank
+        uint32_t pieces
+        void *piece[48]
+        uint64_t bytes
     ctypedef union key6:
         uint32_t w[16]
         uint16_t lane[32]
@@ -66,6 +79,7 @@ cdef extern from "classify.h" nogil:
         uint32_t deltas
         uint32_t tails
         uint32_t extras
+        uint32_t removed
         table_t table[16]
         broad_t *broad
         uint64_t *alive

@@ -17,7 +17,7 @@ cdef extern from "classify.h" nogil:
     void classify_chunk(const engine_t *e, chunk_t *c, const uint16_t *more, const int version)
     void answers(const engine_t *e, const chunk_t *c, int32_t *out)
     uint64_t version_of(const engine_t *e, uint64_t seen)
-    void take_packet(chunk_t *c, uint8_t *keys, uint32_t i, const void *flow_key, uint32_t rest, const int version)
+    void take_packet(uint8_t *keys, uint32_t i, const void *flow_key, uint32_t rest, const int version)
     void take_keys(chunk_t *c, const void *keys, uint32_t n, const int version)
 
 
@@ -103,15 +103,6 @@ cdef uint32_t some(const batch_t *b, uint32_t *first, int version, uint32_t *pac
     return n
 
 
-cdef void turn(chunk_t *c, uint8_t *keys, uint32_t i, int version) noexcept nogil:
-    # Packet i of a chunk, the other way round.
-    cdef uint32_t *w = <uint32_t *> (keys + i * (16 if version == 4 else 64))
-    cdef uint32_t n
-    turn_key(w, version)
-    for n in range(4 if version == 4 else 10):
-        c.word[n][i] = w[n]
-
-
 cdef uint32_t run_batch(const batch_t *b, const engine_t *e, uint64_t seen, int version, int direction,
                         int zone, bint connections) noexcept nogil:
     cdef chunk_t c
@@ -133,19 +124,16 @@ cdef uint32_t run_batch(const batch_t *b, const engine_t *e, uint64_t seen, int 
         for i in range(n):
             w = rest_of(&b.key[packet[i]], b.flags[packet[i]] & LATER_FRAGMENT != 0, bits, mask)
             if version == 4:
-                take_packet(&c, keys, i, &b.key[packet[i]], w, 4)
+                take_packet(keys, i, &b.key[packet[i]], w, 4)
             else:
-                take_packet(&c, keys, i, &b.key[packet[i]], w, 6)
+                take_packet(keys, i, &b.key[packet[i]], w, 6)
         if connections:
             for i in range(n):
                 if answers_somebody(b.ct[packet[i]]):
-                    turn(&c, keys, i, version)
+                    turn_key(<uint32_t *> (keys + i * (16 if version == 4 else 64)), version)
         if e.extras:
             for i in range(n):
                 more[i] = more_of(b, packet[i], b.flags[packet[i]] & LATER_FRAGMENT != 0)
-        for i in range(n, (n + 15) & ~<uint32_t> 15):
-            for w in range(4 if version == 4 else 10):
-                c.word[w][i] = 0
         c.count = n
         if version == 4:
             classify_chunk(e, &c, more if e.extras else NULL, 4)

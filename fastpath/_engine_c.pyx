@@ -19,6 +19,10 @@ cdef extern from * nogil:
     """
     void np_store_word(uint32_t *at, uint32_t w)
 
+cdef extern from "stdlib.h" nogil:
+    void *aligned_alloc(size_t alignment, size_t size)
+
+
 cdef enum:
     UNITS = 1 << 20
     ROWS_MOST = 2048        # broad rules that rows may hold where tables cannot take them
@@ -121,12 +125,13 @@ cdef int take_bit(draft_t *d, uint32_t bit) noexcept nogil:
     if draft_copy(d):
         return -1
     if d.next.alive == d.now.alive:
-        alive = <uint64_t *> malloc(size)
+        alive = <uint64_t *> aligned_alloc(64, (size + 63) & ~<size_t> 63)
         if alive == NULL:
             return -1
         memcpy(alive, d.now.alive, size)
         d.next.alive = alive
     d.next.alive[bit >> 6] &= ~(<uint64_t> 1 << (bit & 63))
+    d.next.removed = 1
     return 0
 
 
@@ -222,12 +227,12 @@ cdef int rows_for(family_t *f, const uint32_t *chosen, uint32_t n, engine_t *e) 
         rows = rows_build(f, chosen, n)
         if rows == NULL:
             return -1
-        alive = <uint64_t *> malloc(<size_t> rows.words * 8)
+        alive = <uint64_t *> aligned_alloc(64, (<size_t> rows.words * 8 + 63) & ~<size_t> 63)
         if alive == NULL:
             rows_free(rows)
             return -1
         memset(alive, 0xFF, <size_t> rows.words * 8)
-    e.broad, e.alive = rows, alive
+    e.broad, e.alive, e.removed = rows, alive, 0
     for i in range(n):
         f.entry[chosen[i]].place = IN_BROAD
     return 0

@@ -1,16 +1,19 @@
 """Builds the bit rows of a classifier's broad rules: one class of values, one row, one bit a rule."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpath._entries cimport entry_t, family_t, low_of, rank_of, width_of
-from fastpath._classify cimport NO_RANK, broad_t, steps6
+from fastpath._classify cimport FORK4, FORK6, HEIGHTS4, HEIGHTS6, NO_RANK, broad_t, steps4, steps6
+
+cdef extern from "stdlib.h" nogil:
+    void *aligned_alloc(size_t alignment, size_t size)
+
 
 cdef enum:
-    BLOCKS = 1 << 15
+    LINE = 64               # bytes that rows and nodes are aligned to
     SMALL = 1 << 15         # more combinations of classes than this push others out of the cache
-    PADDING = 64            # bytes that a vector load may read behind an array
 
 # Distinct rows, found again by their hash.
 ctypedef struct rows_t:
@@ -42,7 +45,7 @@ cdef int rows_init(rows_t *r, uint32_t words, uint32_t expected) noexcept nogil:
     r.slots = 64
     while r.slots < 2 * r.capacity:
         r.slots *= 2
-    r.row = <uint64_t *> malloc(<size_t> r.capacity * words * 8 + PADDING)
+    r.row = <uint64_t *> malloc(<size_t> r.capacity * words * 8)
     r.slot = <uint32_t *> calloc(r.slots, 4)
     return 0 if r.row != NULL and r.slot != NULL else -1
 
@@ -50,9 +53,7 @@ cdef int rows_init(rows_t *r, uint32_t words, uint32_t expected) noexcept nogil:
 cdef uint32_t rows_class(rows_t *r, const uint64_t *row) noexcept nogil:
     # The number of this row, new or known; NONE-like UINT32_MAX without memory.
     cdef uint64_t h = 0
-    cdef uint32_t i, at, known, slots
-    cdef uint64_t *more
-    cdef uint32_t *slot
+    cdef uint32_t i, at, known
     for i in range(r.words):
         h = (h ^ row[i]) * <uint64_t> 0x9E3779B97F4A7C15
         h ^= h >> 29
@@ -71,15 +72,33 @@ cdef uint32_t rows_class(rows_t *r, const uint64_t *row) noexcept nogil:
     return r.n - 1
 
 
-cdef uint64_t *rows_take(rows_t *r) noexcept nogil:
-    # The rows themselves, as little as is needed; what found them is freed.
-    cdef uint64_t *rows = <uint64_t *> realloc(r.row, <size_t> (r.n if r.n else 1) * r.words * 8 + PADDING)
-    if rows == NULL:
-        rows = r.row
+cdef void *part(broad_t *b, size_t size) noexcept nogil:
+    # Memory that begins with a cache line and goes when the rows go. NULL: there is none.
+    cdef void *at
+    size = (size + LINE - 1) & ~<size_t> (LINE - 1)
+    at = aligned_alloc(LINE, size)
+    if at != NULL:
+        b.piece[b.pieces] = at
+        b.pieces += 1
+        b.bytes += size
+    return at
+
+
+cdef uint64_t *rows_take(broad_t *b, rows_t *r) noexcept nogil:
+    # The rows themselves, as little as is needed; the others are freed. NULL: no memory.
+    cdef size_t size = <size_t> r.n * r.words * 8
+    cdef uint64_t *rows = <uint64_t *> part(b, size)
+    if rows != NULL:
+        memcpy(rows, r.row, size)
+    rows_forget(r)
+    return rows
+
+
+cdef void rows_forget(rows_t *r) noexcept nogil:
     free(r.slot)
+    free(r.row)
     r.slot = NULL
     r.row = NULL
-    return rows
 
 
 cdef int by_place(const void *a, const void *b) noexcept nogil:
@@ -163,45 +182,69 @@ cdef void fill_direct(uint16_t *table, uint32_t size, const run_t *run, uint32_t
             table[at] = <uint16_t> run[i].cls
 
 
-cdef uint16_t *fill_blocks(const run_t *run, uint32_t runs, uint32_t *blocks) noexcept nogil:
-    # IPv4's 16-8-8 table. A run covers whole first-level entries, or leaves an entry to a block of 256.
-    cdef size_t room = 65536 + 256 * (4 * <size_t> runs + 2)
-    cdef uint16_t *table = <uint16_t *> malloc(room * 2 + PADDING)
-    cdef uint32_t i, n = 0, block, inner
-    cdef uint64_t at, end, stop
-    blocks[0] = 0
-    if table == NULL:
-        return NULL
+cdef int fill_ports(broad_t *b, uint8_t **narrow, uint16_t **wide, bint is_wide, const run_t *run, uint32_t runs) noexcept nogil:
+    # The class of every port, as octets if they can be.
+    cdef uint32_t i, end
+    if is_wide:
+        wide[0] = <uint16_t *> part(b, 65536 * 2)
+        if wide[0] == NULL:
+            return -1
+        fill_direct(wide[0], 65536, run, runs)
+        return 0
+    narrow[0] = <uint8_t *> part(b, 65536)
+    if narrow[0] == NULL:
+        return -1
     for i in range(runs):
-        at = run[i].lo
-        end = run[i + 1].lo if i + 1 < runs else <uint64_t> 1 << 32
-        while at < end:
-            if at & 0xFFFF == 0 and end - at >= 65536:
-                table[at >> 16] = <uint16_t> run[i].cls
-                at += 65536
-                continue
-            # This entry is shared by several runs: the first to come makes the block.
-            if at & 0xFFFF == 0:
-                table[at >> 16] = <uint16_t> (0x8000 | n)
-                n += 1
-            block = table[at >> 16] & 0x7FFF
-            stop = (at | 0xFFFF) + 1
-            if stop > end:
-                stop = end
-            while at < stop:
-                if at & 0xFF == 0 and stop - at >= 256:
-                    table[65536 + block * 256 + (at >> 8 & 0xFF)] = <uint16_t> run[i].cls
-                    at += 256
-                    continue
-                if at & 0xFF == 0:
-                    table[65536 + block * 256 + (at >> 8 & 0xFF)] = <uint16_t> (0x8000 | n)
-                    n += 1
-                inner = table[65536 + block * 256 + (at >> 8 & 0xFF)] & 0x7FFF
-                table[65536 + inner * 256 + (at & 0xFF)] = <uint16_t> run[i].cls
-                at += 1
-    blocks[0] = n
-    cdef uint16_t *less = <uint16_t *> realloc(table, (65536 + 256 * <size_t> n) * 2 + PADDING)
-    return less if less != NULL else table
+        end = <uint32_t> run[i + 1].lo if i + 1 < runs else 65536
+        memset(narrow[0] + run[i].lo, <int> run[i].cls, end - run[i].lo)
+    return 0
+
+
+cdef int fill_steps4(broad_t *b, steps4 *s, const run_t *run, uint32_t runs) noexcept nogil:
+    # The tree over where the runs begin; each place is a run.
+    cdef uint32_t h, i, j, nodes, unit = 1, place
+    cdef int32_t *node
+    s.cls = <uint16_t *> part(b, <size_t> runs * 2)
+    if s.cls == NULL:
+        return -1
+    for i in range(runs):
+        s.cls[i] = <uint16_t> run[i].cls
+    for h in range(HEIGHTS4):
+        nodes = (runs + unit * FORK4 - 1) // (unit * FORK4)
+        node = s.node[h] = <int32_t *> part(b, <size_t> nodes * LINE)
+        if node == NULL:
+            return -1
+        s.heights = h + 1
+        for j in range(nodes):
+            for i in range(FORK4 - 1):
+                place = (FORK4 * j + i + 1) * unit
+                node[(FORK4 - 1) * j + i] = \
+                    <int32_t> (<uint32_t> (run[place].lo - 1) ^ <uint32_t> 0x80000000) if place < runs else 0x7FFFFFFF
+        if nodes == 1:
+            return 0
+        unit *= FORK4
+    return -1
+
+
+cdef int fill_tree6(broad_t *b, steps6 *s, const uint64_t *hi, uint32_t n) noexcept nogil:
+    # The same over `n` first halves.
+    cdef uint32_t h, i, j, nodes, unit = 1, place
+    cdef int64_t *node
+    for h in range(HEIGHTS6):
+        nodes = (n + unit * FORK6 - 1) // (unit * FORK6)
+        node = s.node[h] = <int64_t *> part(b, <size_t> nodes * LINE)
+        if node == NULL:
+            return -1
+        s.heights = h + 1
+        for j in range(nodes):
+            for i in range(FORK6 - 1):
+                place = (FORK6 * j + i + 1) * unit
+                node[(FORK6 - 1) * j + i] = <int64_t> (hi[place] - 1 ^ <uint64_t> 1 << 63) if place < n \
+                    else 0x7FFFFFFFFFFFFFFF
+        if nodes == 1:
+            return 0
+        unit *= FORK6
+    return -1
 
 
 cdef uint32_t power_above(uint32_t n) noexcept nogil:
@@ -211,19 +254,21 @@ cdef uint32_t power_above(uint32_t n) noexcept nogil:
     return p
 
 
-cdef int fill_steps(steps6 *s, const run_t *run, uint32_t runs) noexcept nogil:
+cdef int fill_steps6(broad_t *b, steps6 *s, const run_t *run, uint32_t runs) noexcept nogil:
     # IPv6: one step for each first half that something begins at, and for the one behind a half that is cut up.
     cdef uint32_t i, j, k, n = 0, subs = 0, los = 0, size, cut = 0, before
     cdef uint64_t hi
+    cdef uint64_t *first
+    cdef int result
     for i in range(runs):
         cut += run[i].lo != 0
-    s.n = power_above(runs + cut + 2)
-    s.hi = <uint64_t *> malloc(<size_t> s.n * 8)
-    s.cls = <uint32_t *> malloc(<size_t> s.n * 4)
-    s.sub = <uint32_t *> malloc(<size_t> (cut + 1) * 8)
-    s.lo = <uint64_t *> malloc(<size_t> (4 * cut + 4) * 8)
-    s.lo_cls = <uint32_t *> malloc(<size_t> (4 * cut + 4) * 4)
-    if s.hi == NULL or s.cls == NULL or s.sub == NULL or s.lo == NULL or s.lo_cls == NULL:
+    first = <uint64_t *> malloc(<size_t> (runs + cut + 2) * 8)
+    s.cls = <uint32_t *> part(b, <size_t> (runs + cut + 2) * 4)
+    s.sub = <uint32_t *> part(b, <size_t> (cut + 1) * 8)
+    s.lo = <uint64_t *> part(b, <size_t> (4 * cut + 4) * 8)
+    s.lo_cls = <uint32_t *> part(b, <size_t> (4 * cut + 4) * 4)
+    if first == NULL or s.cls == NULL or s.sub == NULL or s.lo == NULL or s.lo_cls == NULL:
+        free(first)
         return -1
     i = 0
     before = 0              # the class that goes on from the run before
@@ -233,12 +278,15 @@ cdef int fill_steps(steps6 *s, const run_t *run, uint32_t runs) noexcept nogil:
         while j < runs and run[j].hi == hi:
             j += 1
         # Runs i to j - 1 begin within this half.
-        s.hi[n] = hi
+        first[n] = hi
         if j - i == 1 and run[i].lo == 0:
             s.cls[n] = run[i].cls
             n += 1
         else:
+            # Most are this small: the number of steps can be foreseen.
             size = power_above(j - i + (run[i].lo != 0))
+            if size < 4:
+                size = 4
             s.sub[2 * subs], s.sub[2 * subs + 1] = los, size
             k = los
             if run[i].lo != 0:
@@ -258,21 +306,20 @@ cdef int fill_steps(steps6 *s, const run_t *run, uint32_t runs) noexcept nogil:
             if hi != <uint64_t> 0xFFFFFFFFFFFFFFFF and (j == runs or run[j].hi != hi + 1 or run[j].lo != 0):
                 # The next half begins with what this one ended with.
                 if j == runs or run[j].hi != hi + 1:
-                    s.hi[n] = hi + 1
+                    first[n] = hi + 1
                     s.cls[n] = run[j - 1].cls
                     n += 1
         before = run[j - 1].cls
         i = j
-    while n < s.n:
-        s.hi[n], s.cls[n] = <uint64_t> 0xFFFFFFFFFFFFFFFF, s.cls[n - 1]
-        n += 1
-    return 0
+    result = fill_tree6(b, s, first, n)
+    free(first)
+    return result
 
 
 cdef broad_t *rows_build(family_t *f, const uint32_t *chosen, uint32_t n) noexcept nogil:
     cdef broad_t *b = <broad_t *> calloc(1, sizeof(broad_t))
     cdef edge_t *edge = <edge_t *> malloc((2 * <size_t> n + 2) * sizeof(edge_t))
-    cdef run_t *run = <run_t *> malloc((2 * <size_t> n + 2) * sizeof(run_t))
+    cdef run_t *run = <run_t *> malloc((4 * <size_t> n + 4) * sizeof(run_t))
     cdef uint64_t *row
     cdef uint32_t words = 1
     cdef int ok
@@ -294,15 +341,15 @@ cdef broad_t *rows_build(family_t *f, const uint32_t *chosen, uint32_t n) noexce
 
 cdef int fill(family_t *f, const uint32_t *chosen, uint32_t n, broad_t *b, edge_t *edge, run_t *run,
               uint64_t *row) noexcept nogil:
-    cdef uint32_t i, runs, blocks = 0
+    cdef uint32_t i, runs, others
+    cdef uint64_t *taken
+    cdef bint wide
     cdef int ports = <int> f.words - 2, rest = <int> f.words - 1, zones = 0
     cdef rows_t rows
     b.rules = n
-    b.rank = <uint64_t *> malloc((<size_t> b.words * 64 + 8) * 8)
-    b.ones = <uint64_t *> malloc(<size_t> b.words * 8 + PADDING)
-    b.sport = <uint16_t *> malloc(65536 * 2 + PADDING)
-    b.dport = <uint16_t *> malloc(65536 * 2 + PADDING)
-    if b.rank == NULL or b.ones == NULL or b.sport == NULL or b.dport == NULL:
+    b.rank = <uint64_t *> part(b, (<size_t> b.words * 64 + 8) * 8)
+    b.ones = <uint64_t *> part(b, <size_t> b.words * 8)
+    if b.rank == NULL or b.ones == NULL:
         return -1
     memset(b.ones, 0xFF, <size_t> b.words * 8)
     for i in range(b.words * 64 + 8):
@@ -314,44 +361,45 @@ cdef int fill(family_t *f, const uint32_t *chosen, uint32_t n, broad_t *b, edge_
 
     for i in range(2):
         if rows_init(&rows, b.words, 2 * n + 1):
-            free(rows.row)
-            free(rows.slot)
+            rows_forget(&rows)
             return -1
         runs = field_runs(f, chosen, n, <int> (i * (1 if f.version == 4 else 4)), 2, &rows, edge, row, run)
+        taken = rows_take(b, &rows)
         if i == 0:
-            b.source_rows = rows_take(&rows)
+            b.source_rows = taken
         else:
-            b.destination_rows = rows_take(&rows)
+            b.destination_rows = taken
+        if taken == NULL:
+            return -1
         if f.version == 6:
-            if fill_steps(&b.source6 if i == 0 else &b.destination6, run, runs):
+            if fill_steps6(b, &b.source6 if i == 0 else &b.destination6, run, runs):
                 return -1
-        elif i == 0:
-            b.source = fill_blocks(run, runs, &blocks)
-            if b.source == NULL:
-                return -1
-        else:
-            b.destination = fill_blocks(run, runs, &blocks)
-            if b.destination == NULL:
-                return -1
+        elif fill_steps4(b, &b.source if i == 0 else &b.destination, run, runs):
+            return -1
 
     cdef rows_t[3] small        # source port, destination port, protocol
     cdef int result = -1
     memset(small, 0, sizeof(small))
     if (rows_init(&small[0], b.words, 2 * n + 1) == 0 and rows_init(&small[1], b.words, 2 * n + 1) == 0
             and rows_init(&small[2], b.words, 2 * n + 1) == 0):
-        fill_direct(b.sport, 65536, run, field_runs(f, chosen, n, ports, 0, &small[0], edge, row, run))
-        fill_direct(b.dport, 65536, run, field_runs(f, chosen, n, ports, 1, &small[1], edge, row, run))
         fill_direct(b.protocol, 512, run, field_runs(f, chosen, n, rest, 0, &small[2], edge, row, run))
-        result = fill_small(b, small, row)
+        # The runs of both ports, one behind the other.
+        runs = field_runs(f, chosen, n, ports, 0, &small[0], edge, row, run)
+        others = field_runs(f, chosen, n, ports, 1, &small[1], edge, row, run + runs)
+        wide = small[0].n > 256 or small[1].n > 256
+        if ((small[0].n == 1 or fill_ports(b, &b.sport, &b.sport_wide, wide, run, runs) == 0)
+                and (small[1].n == 1 or fill_ports(b, &b.dport, &b.dport_wide, wide, run + runs, others) == 0)):
+            result = fill_small(b, small, row)
     for i in range(3):
-        free(small[i].row)
-        free(small[i].slot)
+        rows_forget(&small[i])
     if result == 0 and zones:
-        b.zone = <uint16_t *> malloc(65536 * 2 + PADDING)
+        b.zone = <uint16_t *> part(b, 65536 * 2)
         if b.zone == NULL or rows_init(&rows, b.words, 2 * n + 1):
             return -1
         fill_direct(b.zone, 65536, run, field_runs(f, chosen, n, rest, 1, &rows, edge, row, run))
-        b.zone_rows = rows_take(&rows)
+        b.zone_rows = rows_take(b, &rows)
+        if b.zone_rows == NULL:
+            return -1
     return result
 
 
@@ -363,7 +411,7 @@ cdef int fill_small(broad_t *b, rows_t *small, uint64_t *row) noexcept nogil:
     b.dports = small[1].n if <uint64_t> small[1].n * small[2].n <= SMALL else 1
     b.sports = small[0].n if <uint64_t> small[0].n * b.dports * small[2].n <= SMALL else 1
     all = <uint64_t> b.sports * b.dports * small[2].n
-    b.small = <uint32_t *> malloc(all * 4 + PADDING)
+    b.small = <uint16_t *> part(b, all * 2)
     if b.small == NULL or rows_init(&rows, b.words, <uint32_t> all):
         return -1
     for p in range(small[2].n):
@@ -375,59 +423,30 @@ cdef int fill_small(broad_t *b, rows_t *small, uint64_t *row) noexcept nogil:
                         row[w] &= small[1].row[<size_t> d * b.words + w]
                     if b.sports == small[0].n:
                         row[w] &= small[0].row[<size_t> s * b.words + w]
-                b.small[at] = rows_class(&rows, row)
+                b.small[at] = <uint16_t> rows_class(&rows, row)
                 at += 1
-    b.small_rows = rows_take(&rows)
+    b.small_rows = rows_take(b, &rows)
+    if b.small_rows == NULL:
+        return -1
     if b.sports != small[0].n:
-        b.sport_rows = rows_take(&small[0])
+        b.sport_rows = rows_take(b, &small[0])
+        if b.sport_rows == NULL:
+            return -1
     if b.dports != small[1].n:
-        b.dport_rows = rows_take(&small[1])
+        b.dport_rows = rows_take(b, &small[1])
+        if b.dport_rows == NULL:
+            return -1
     return 0
 
 
-cdef void steps_free(steps6 *s) noexcept nogil:
-    free(s.hi)
-    free(s.cls)
-    free(s.sub)
-    free(s.lo)
-    free(s.lo_cls)
-
-
 cdef void rows_free(broad_t *b) noexcept nogil:
+    cdef uint32_t i
     if b == NULL:
         return
-    free(b.source)
-    free(b.destination)
-    steps_free(&b.source6)
-    steps_free(&b.destination6)
-    free(b.sport)
-    free(b.dport)
-    free(b.zone)
-    free(b.small)
-    free(b.source_rows)
-    free(b.destination_rows)
-    free(b.small_rows)
-    free(b.sport_rows)
-    free(b.dport_rows)
-    free(b.zone_rows)
-    free(b.ones)
-    free(b.rank)
+    for i in range(b.pieces):
+        free(b.piece[i])
     free(b)
 
 
-cdef extern from "malloc.h" nogil:
-    size_t malloc_usable_size(void *at)
-
-
 cdef size_t rows_bytes(const broad_t *b) noexcept nogil:
-    if b == NULL:
-        return 0
-    return (malloc_usable_size(b.source) + malloc_usable_size(b.destination) + malloc_usable_size(b.source6.hi)
-            + malloc_usable_size(b.source6.cls) + malloc_usable_size(b.source6.lo) + malloc_usable_size(b.source6.lo_cls)
-            + malloc_usable_size(b.destination6.hi) + malloc_usable_size(b.destination6.cls)
-            + malloc_usable_size(b.destination6.lo) + malloc_usable_size(b.destination6.lo_cls)
-            + malloc_usable_size(b.sport) + malloc_usable_size(b.dport) + malloc_usable_size(b.zone)
-            + malloc_usable_size(b.small) + malloc_usable_size(b.source_rows) + malloc_usable_size(b.destination_rows)
-            + malloc_usable_size(b.small_rows) + malloc_usable_size(b.sport_rows) + malloc_usable_size(b.dport_rows)
-            + malloc_usable_size(b.zone_rows)
-            + malloc_usable_size(b.rank))
+    return sizeof(broad_t) + b.bytes if b != NULL else 0

@@ -203,6 +203,18 @@ FOLDED void linear_pass(const wide_rule *rule, uint32_t n, chunk_t *c, const int
                 c->best[i] = rule[r].rank;
 }
 
+/* The keys by word, as the tables hash them. */
+FOLDED void spread(chunk_t *c, const int version) {
+    const uint32_t words = version == 4 ? WORDS4 : WORDS6, size = version == 4 ? 16 : 64;
+    for (uint32_t i = 0; i < c->count; i++)
+        for (uint32_t w = 0; w < words; w++)
+            c->word[w][i] = key_word(c->key + i * size, w);
+    /* The lanes that fill the last vector must be sound, not right. */
+    for (uint32_t i = c->count; i < ((c->count + 15) & ~15u); i++)
+        for (uint32_t w = 0; w < words; w++)
+            c->word[w][i] = 0;
+}
+
 /* All stages over a chunk; the answers are in `best`. */
 FOLDED void classify_chunk(const engine_t *e, chunk_t *c, const uint16_t *more, const int version) {
     if (e->broad)
@@ -211,24 +223,12 @@ FOLDED void classify_chunk(const engine_t *e, chunk_t *c, const uint16_t *more, 
         for (uint32_t i = 0; i < c->count; i++)
             c->best[i] = NO_RANK;
     linear_pass(e->delta, e->deltas, c, version);
+    if (e->tables)
+        spread(c, version);
     for (uint32_t t = 0; t < e->tables; t++)
         table_pass(e, &e->table[t], c, version);
     linear_pass(e->tail, e->tails, c, version);
     extra_pass(e, c, more, version);
-}
-
-/* At most CHUNK keys to a chunk; they stay where they are. */
-FOLDED void take_keys(chunk_t *c, const void *keys, uint32_t n, const int version) {
-    const uint32_t words = version == 4 ? WORDS4 : WORDS6, size = version == 4 ? 16 : 64;
-    c->count = n;
-    c->key = keys;
-    for (uint32_t i = 0; i < n; i++)
-        for (uint32_t w = 0; w < words; w++)
-            memcpy(&c->word[w][i], c->key + i * size + w * 4, 4);
-    /* The lanes that fill the last vector must be sound, not right. */
-    for (uint32_t i = n; i < ((n + 15) & ~15u); i++)
-        for (uint32_t w = 0; w < words; w++)
-            c->word[w][i] = 0;
 }
 
 static inline uint32_t big_endian(const uint8_t *at) {
@@ -240,8 +240,15 @@ static inline uint32_t big_endian(const uint8_t *at) {
     return word;
 }
 
-/* Packet `i` of a chunk, from a flow key: 16 bytes source, 16 destination, ports; all as on the wire. */
-FOLDED void take_packet(chunk_t *c, uint8_t *keys, uint32_t i, const void *flow_key, uint32_t rest, const int version) {
+/* At most CHUNK keys to a chunk; they stay where they are. */
+FOLDED void take_keys(chunk_t *c, const void *keys, uint32_t n, const int version) {
+    (void) version;
+    c->count = n;
+    c->key = keys;
+}
+
+/* Key `i` of some, from a flow key: 16 bytes source, 16 destination, ports; all as on the wire. */
+FOLDED void take_packet(uint8_t *keys, uint32_t i, const void *flow_key, uint32_t rest, const int version) {
     const uint8_t *at = flow_key;
     const uint32_t half = version == 4 ? 1 : 4, ports = big_endian(at + 32);
     uint32_t word[WORDS6];
@@ -251,8 +258,6 @@ FOLDED void take_packet(chunk_t *c, uint8_t *keys, uint32_t i, const void *flow_
     }
     word[2 * half] = ports >> 16 | ports << 16;
     word[2 * half + 1] = rest;
-    for (uint32_t w = 0; w < 2 * half + 2; w++)
-        c->word[w][i] = word[w];
     memcpy(keys + i * (version == 4 ? 16 : 64), word, 4 * (2 * half + 2));
 }
 

@@ -3,7 +3,7 @@
 #define NODEPLANE_CLASSIFY_ENGINE_H
 #include <stdint.h>
 #include <string.h>
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -50,29 +50,44 @@ typedef struct {
     uint8_t source, destination, exact;     /* how specific a rule must be to live here: prefix lengths, EXACT_* */
 } table_t;
 
-/* Where the classes of IPv6 addresses begin: `hi` is sorted, a class that depends on the low half points to `lo`. */
+/* Which class of addresses one is of: a tree over the places where classes begin. A node is 64 bytes of sorted numbers,
+ * all compared at once, and has a child more than those. A number is the class's first address less 1, with its top bit
+ * turned, so that signed comparisons do; greatest where there is none. Nodes of a height are one behind the other. */
+enum { HEIGHTS4 = 4, HEIGHTS6 = 6, FORK4 = 17, FORK6 = 9 };
 typedef struct {
-    uint32_t n;             /* a power of two; the rest is filled with UINT64_MAX */
-    uint64_t *hi;
+    uint32_t heights;           /* how many there are; the root is the last */
+    int32_t *node[HEIGHTS4];
+    uint16_t *cls;              /* by place */
+} steps4;
+
+/* Of IPv6 the first half's; a class that depends on the second points to a sorted range of `lo`. */
+typedef struct {
+    uint32_t heights;
+    int64_t *node[HEIGHTS6];
     uint32_t *cls;          /* class, or bit 31 and the number of a sub-range */
-    uint32_t *sub;          /* two a sub-range: first, how many, in `lo` */
-    uint64_t *lo;
+    uint32_t *sub;          /* two a sub-range: first, how many (a power of two), in `lo` */
+    uint64_t *lo;           /* filled up with UINT64_MAX */
     uint32_t *lo_cls;
 } steps6;
 
-/* The broad rules. `words` is 1, 2, 4, 8, 16 or more: 64-bit words in a row. */
+/* The broad rules. `words` is 1, 2, 4, 8, 16 or more: 64-bit words in a row. Rows begin at multiples of 64 bytes. */
 typedef struct {
     uint32_t words, rules;
-    uint16_t *source, *destination;     /* IPv4: 65536 first-level entries, then blocks of 256; bit 15: a block */
+    steps4 source, destination;
     steps6 source6, destination6;
-    uint16_t *sport, *dport, *zone;     /* 65536 classes; zone NULL: no rule asks for one */
+    uint8_t *sport, *dport;             /* 65536 classes; NULL: all ports are of one class */
+    uint16_t *sport_wide, *dport_wide;  /* instead, where one of both has more than 256 classes */
+    uint16_t *zone;                     /* 65536 classes; NULL: no rule asks for one */
     uint16_t protocol[512];             /* classes of the lower half of `rest` */
     uint32_t sports, dports;            /* numbers of classes; 1: these ports may have rows of their own */
-    uint32_t *small;                    /* (protocol * dports + dport) * sports + sport -> row of `small_rows` */
+    uint16_t *small;                    /* (protocol * dports + dport) * sports + sport -> row of `small_rows` */
     uint64_t *source_rows, *destination_rows, *small_rows;
     uint64_t *sport_rows, *dport_rows, *zone_rows;      /* NULL: in `small_rows`, or nobody asks */
     uint64_t *ones;                     /* a row of all rules */
     rank_t *rank;                       /* of every bit, and NO_RANK behind them */
+    uint32_t pieces;
+    void *piece[48];                    /* the memory that all of it lies in */
+    uint64_t bytes;
 } broad_t;
 
 /* What a reader sees: never changed once it is published, but for directory words and what they newly lead to.
@@ -83,6 +98,7 @@ typedef struct {
  * to is kept until it has left. */
 typedef struct {
     uint32_t tables, deltas, tails, extras;
+    uint32_t removed;       /* whether broad rules have been */
     table_t table[TABLES];
     broad_t *broad;         /* NULL: none */
     uint64_t *alive;        /* broad rules that have not been removed, broad->words words */
@@ -100,12 +116,12 @@ typedef struct {
     uint32_t *ids;          /* by the last 32 bits of a rank; NULL: the same */
 } engine_t;
 
-/* What one chunk of keys needs; the caller sets `count`, `key` and `word`. */
+/* What one chunk of keys needs; the caller sets `count`, `version` and `key`. */
 typedef struct {
     uint32_t count;
     uint64_t version;                   /* the reader's, from the engine's base */
     const uint8_t *key;                 /* 16 bytes apart for IPv4, 64 for IPv6 */
-    uint32_t word[WORDS6][CHUNK] __attribute__((aligned(64)));  /* the keys by word */
+    uint32_t word[WORDS6][CHUNK] __attribute__((aligned(64)));  /* the keys by word, for tables */
     rank_t best[CHUNK] __attribute__((aligned(64)));
     uint32_t item[2][CHUNK + 64];       /* packets that have a leaf to compare */
     uint32_t leaf[2][CHUNK + 64];       /* its first unit | units left << 20 */

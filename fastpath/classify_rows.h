@@ -3,17 +3,69 @@
 #define NODEPLANE_CLASSIFY_ROWS_H
 #include "classify_engine.h"
 
-/* Without a jump: an entry that is no block is read again, which costs less than a jump that cannot be foreseen. */
-static inline uint32_t class4(const uint16_t *table, uint32_t address) {
-    uint32_t at = address >> 16;
-    for (int shift = 8; shift >= 0; shift -= 8) {
-        const uint32_t c = table[at];
-        const uint32_t block = 65536 + (c & 0x7FFF) * 256 + (address >> shift & 0xFF);
-        uint32_t is_block = -(c >> 15);
-        HIDDEN(is_block);
-        at ^= (at ^ block) & is_block;
+/* How many numbers of a node are below `value`: the child to go to. */
+static inline uint32_t below4(const int32_t *node, int32_t value) {
+#if defined(__AVX512VBMI__)
+    return (uint32_t) __builtin_popcount(_mm512_cmplt_epi32_mask(_mm512_load_si512(node), _mm512_set1_epi32(value)));
+#elif defined(__AVX2__)
+    const __m256i v = _mm256_set1_epi32(value), *n = (const __m256i *) node;
+    const __m256i both = _mm256_packs_epi32(_mm256_cmpgt_epi32(v, _mm256_load_si256(n)),
+                                            _mm256_cmpgt_epi32(v, _mm256_load_si256(n + 1)));
+    return (uint32_t) __builtin_popcount((uint32_t) _mm256_movemask_epi8(both)) >> 1;
+#elif defined(__SSE2__)
+    const __m128i v = _mm_set1_epi32(value), *n = (const __m128i *) node;
+    const __m128i low = _mm_packs_epi32(_mm_cmpgt_epi32(v, _mm_load_si128(n)), _mm_cmpgt_epi32(v, _mm_load_si128(n + 1)));
+    const __m128i high = _mm_packs_epi32(_mm_cmpgt_epi32(v, _mm_load_si128(n + 2)),
+                                         _mm_cmpgt_epi32(v, _mm_load_si128(n + 3)));
+    return (uint32_t) __builtin_ctz(~_mm_movemask_epi8(_mm_packs_epi16(low, high)));
+#else
+    uint32_t n = 0;
+    for (uint32_t half = 8; half; half >>= 1)
+        n += (uint32_t) (node[n + half - 1] < value) * half;
+    return n + (node[n] < value);
+#endif
+}
+
+static inline uint32_t below6(const int64_t *node, int64_t value) {
+#if defined(__AVX512VBMI__)
+    return (uint32_t) __builtin_popcount(_mm512_cmplt_epi64_mask(_mm512_load_si512(node), _mm512_set1_epi64(value)));
+#elif defined(__AVX2__)
+    const __m256i v = _mm256_set1_epi64x(value), *n = (const __m256i *) node;
+    const __m256i both = _mm256_packs_epi32(_mm256_cmpgt_epi64(v, _mm256_load_si256(n)),
+                                            _mm256_cmpgt_epi64(v, _mm256_load_si256(n + 1)));
+    return (uint32_t) __builtin_popcount((uint32_t) _mm256_movemask_ps(_mm256_castsi256_ps(both)));
+#else
+    uint32_t n = 0;
+    for (uint32_t half = 4; half; half >>= 1)
+        n += (uint32_t) (node[n + half - 1] < value) * half;
+    return n + (node[n] < value);
+#endif
+}
+
+/* The classes of `n` IPv4 addresses, at most 16, which are 16 bytes apart. All of them go down together: what one waits
+ * for would fill the processor's queues. */
+FOLDED void down4(const steps4 *t, const uint8_t *at, const uint32_t n, uint32_t *c, const uint32_t heights) {
+    uint32_t place[16];
+    int32_t address[16];
+    for (uint32_t i = 0; i < n; i++) {
+        memcpy(&address[i], at + 16 * i, 4);
+        address[i] ^= INT32_MIN;
+        place[i] = below4(t->node[heights - 1], address[i]);
     }
-    return table[at];
+    for (uint32_t h = heights - 1; h; h--)
+        for (uint32_t i = 0; i < n; i++)
+            place[i] = place[i] * FORK4 + below4(t->node[h - 1] + (uint64_t) place[i] * (FORK4 - 1), address[i]);
+    for (uint32_t i = 0; i < n; i++)
+        c[i] = t->cls[place[i]];
+}
+
+static inline void classes4(const steps4 *t, const uint8_t *at, uint32_t n, uint32_t *c) {
+    if (n == 16 && t->heights == 3)
+        down4(t, at, 16, c, 3);
+    else if (n == 16 && t->heights == 2)
+        down4(t, at, 16, c, 2);
+    else
+        down4(t, at, n, c, t->heights);
 }
 
 /* The last place of a sorted, padded array that is not above `value`; the first is never above. */
@@ -24,73 +76,114 @@ static inline uint32_t last_step(const uint64_t *at, uint32_t n, uint64_t value)
     return low;
 }
 
-/* The classes of 16 IPv6 addresses; `w` points to the first of four word columns. Step by step for all of them, so
- * that their cache misses overlap. */
-static inline void classes6(const steps6 *t, const uint32_t (*w)[CHUNK], uint32_t first, uint32_t *c) {
-    uint64_t value[16];
-    uint32_t low[16];
-    for (int i = 0; i < 16; i++) {
-        value[i] = (uint64_t) w[0][first + i] << 32 | w[1][first + i];
-        low[i] = 0;
+/* Two words of a key as one number. */
+static inline uint64_t two_words(const uint8_t *at) {
+    uint64_t both;
+    memcpy(&both, at, 8);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    both = both << 32 | both >> 32;
+#endif
+    return both;
+}
+
+FOLDED void down6(const steps6 *t, const uint8_t *at, const uint32_t n, uint32_t *c, const uint32_t heights) {
+    uint32_t place[16];
+    int64_t address[16];
+    for (uint32_t i = 0; i < n; i++) {
+        address[i] = (int64_t) (two_words(at + 64 * i) ^ 1ull << 63);
+        place[i] = below6(t->node[heights - 1], address[i]);
     }
-    for (uint32_t half = t->n >> 1; half; half >>= 1)
-        for (int i = 0; i < 16; i++)
-            low[i] += t->hi[low[i] + half] <= value[i] ? half : 0;
-    for (int i = 0; i < 16; i++) {
-        uint32_t found = t->cls[low[i]];
-        if (found >> 31) {
-            const uint32_t *sub = t->sub + 2 * (uint64_t) (found & 0x7FFFFFFF);
-            const uint64_t rest = (uint64_t) w[2][first + i] << 32 | w[3][first + i];
-            found = t->lo_cls[sub[0] + last_step(t->lo + sub[0], sub[1], rest)];
-        }
-        c[i] = found;
+    for (uint32_t h = heights - 1; h; h--)
+        for (uint32_t i = 0; i < n; i++)
+            place[i] = place[i] * FORK6 + below6(t->node[h - 1] + (uint64_t) place[i] * (FORK6 - 1), address[i]);
+    for (uint32_t i = 0; i < n; i++)
+        c[i] = t->cls[place[i]];
+}
+
+/* The classes of at most 16 IPv6 addresses, which are 64 bytes apart. */
+static inline void classes6(const steps6 *t, const uint8_t *at, uint32_t n, uint32_t *c) {
+    if (n == 16 && t->heights == 4)
+        down6(t, at, 16, c, 4);
+    else if (n == 16 && t->heights == 3)
+        down6(t, at, 16, c, 3);
+    else
+        down6(t, at, n, c, t->heights);
+    /* Then those that depend on the second half: which ones do could not be foreseen one by one. */
+    uint32_t again[16], more = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        again[more] = i;
+        more += c[i] >> 31;
+    }
+    for (uint32_t k = 0; k < more; k++) {
+        const uint32_t i = again[k];
+        const uint32_t *sub = t->sub + 2 * (uint64_t) (c[i] & 0x7FFFFFFF);
+        c[i] = t->lo_cls[sub[0] + last_step(t->lo + sub[0], sub[1], two_words(at + 64 * i + 8))];
     }
 }
 
 /* The rows of one packet's values. */
 typedef struct { const uint64_t *source, *destination, *small, *sport, *dport, *zone; } rows_of;
 
+/* What there is to AND besides a packet's first three rows. */
+enum { NOTHING, ALIVE, ALL_ROWS };
+
 #if defined(__AVX512VBMI__)
 #define VECTOR_WORDS 8
-#else
+#define WORD_BITS 1
+typedef __m512i row_part;
+#define ROW(at) _mm512_load_si512((at) + w)
+#define AND _mm512_and_si512
+#elif defined(__AVX2__)
 #define VECTOR_WORDS 4
+#define WORD_BITS 2
+typedef __m256i row_part;
+#define ROW(at) _mm256_load_si256((const __m256i *) ((at) + w))
+#define AND _mm256_and_si256
+#else
+#define VECTOR_WORDS 1
+#define WORD_BITS 1
+typedef uint64_t row_part;
+#define ROW(at) ((at)[w])
+#define AND(x, y) ((x) & (y))
 #endif
 
-/* Of `words` ANDed words, a multiple of VECTOR_WORDS, which are not zero, as bits; `more`: ports or zones have rows, too. */
+/* VECTOR_WORDS words of a packet's rows, ANDed. */
+FOLDED row_part part_at(const rows_of *r, const uint64_t *alive, uint32_t w, const int more) {
+    row_part all = AND(AND(ROW(r->source), ROW(r->destination)), ROW(r->small));
+    if (more != NOTHING)
+        all = AND(all, ROW(alive));
+    if (more == ALL_ROWS)
+        all = AND(AND(all, ROW(r->dport)), AND(ROW(r->sport), ROW(r->zone)));
+    return all;
+}
+#undef ROW
+#undef AND
+
+/* Which of `words` ANDed words, a multiple of VECTOR_WORDS up to 16, are not zero: WORD_BITS bits a word. */
 FOLDED uint32_t words_left(const rows_of *r, const uint64_t *alive, const uint32_t words, const int more) {
     uint32_t left = 0;
 #if defined(__AVX512VBMI__)
-    for (uint32_t w = 0; w + 8 <= words; w += 8) {
-        __m512i all = _mm512_and_si512(
-            _mm512_and_si512(_mm512_loadu_si512(r->source + w), _mm512_loadu_si512(r->destination + w)),
-            _mm512_and_si512(_mm512_loadu_si512(r->small + w), _mm512_loadu_si512(alive + w)));
-        if (more)
-            all = _mm512_and_si512(
-                _mm512_and_si512(all, _mm512_loadu_si512(r->dport + w)),
-                _mm512_and_si512(_mm512_loadu_si512(r->sport + w), _mm512_loadu_si512(r->zone + w)));
+    for (uint32_t w = 0; w < words; w += 8) {
+        const __m512i all = part_at(r, alive, w, more);
         left |= (uint32_t) _mm512_test_epi64_mask(all, all) << w;
     }
-#elif defined(__AVX2__)
-#define ROW(at) _mm256_loadu_si256((const __m256i *) ((at) + w))
-    for (uint32_t w = 0; w < words; w += 4) {
-        __m256i all = _mm256_and_si256(_mm256_and_si256(ROW(r->source), ROW(r->destination)),
-                                       _mm256_and_si256(ROW(r->small), ROW(alive)));
-        if (more)
-            all = _mm256_and_si256(_mm256_and_si256(all, ROW(r->dport)),
-                                   _mm256_and_si256(ROW(r->sport), ROW(r->zone)));
-        const __m256i none = _mm256_cmpeq_epi64(all, _mm256_setzero_si256());
-        left |= (uint32_t) (_mm256_movemask_pd(_mm256_castsi256_pd(none)) ^ 0xF) << w;
-    }
-#undef ROW
-#else
-    for (uint32_t w = 0; w < words; w++) {
-        uint64_t all = r->source[w] & r->destination[w] & r->small[w] & alive[w];
-        if (more)
-            all &= r->sport[w] & r->dport[w] & r->zone[w];
-        left |= (uint32_t) (all != 0) << w;
-    }
-#endif
     return left;
+#elif defined(__AVX2__)
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i none[4] = {_mm256_set1_epi8(-1), _mm256_set1_epi8(-1), _mm256_set1_epi8(-1), _mm256_set1_epi8(-1)};
+    for (uint32_t w = 0; w < words; w += 4)
+        none[w / 4] = _mm256_cmpeq_epi64(part_at(r, alive, w, more), zero);
+    /* 2 octets a word, in halves that are put right at the end. */
+    const __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(none[0], none[1]),
+                                              _mm256_packs_epi32(none[2], none[3]));
+    left = ~(uint32_t) _mm256_movemask_epi8(
+        _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+    return left;
+#else
+    for (uint32_t w = 0; w < words; w++)
+        left |= (uint32_t) (part_at(r, alive, w, more) != 0) << w;
+    return left;
+#endif
 }
 
 /* Trailing zeros; 64 of zero. */
@@ -102,80 +195,118 @@ static inline uint32_t zeros_below(uint64_t word) {
 #endif
 }
 
-FOLDED rank_t first_bit(const broad_t *b, const rows_of *r, const uint64_t *alive, const uint32_t words, const int more) {
-    uint32_t w;
+FOLDED uint64_t word_at(const rows_of *r, const uint64_t *alive, uint32_t w, const int more) {
+    uint64_t word = r->source[w] & r->destination[w] & r->small[w];
+    if (more != NOTHING)
+        word &= alive[w];
+    if (more == ALL_ROWS)
+        word &= r->sport[w] & r->dport[w] & r->zone[w];
+    return word;
+}
+
+/* The first word that is not zero; if all are, the last one. */
+FOLDED uint32_t first_word(const rows_of *r, const uint64_t *alive, const uint32_t words, const int more) {
     if (words >= VECTOR_WORDS && words <= 16) {
         uint32_t left = words_left(r, alive, words, more);
         HIDDEN(left);
-        w = __builtin_ctz(left | 1u << (words - 1));
-    } else {
-        for (w = 0; w < words - 1; w++)
-            if (r->source[w] & r->destination[w] & r->small[w] & alive[w] & (more ? r->sport[w] & r->dport[w] & r->zone[w] : UINT64_MAX))
-                break;
+        return (uint32_t) __builtin_ctz(left | 1u << WORD_BITS * (words - 1)) / WORD_BITS;
     }
-    /* The winning word once more by scalar loads: quicker than taking it out of a vector. */
-    uint64_t word = r->source[w] & r->destination[w] & r->small[w] & alive[w];
-    if (more)
-        word &= r->sport[w] & r->dport[w] & r->zone[w];
-    return b->rank[w * 64 + zeros_below(word)];
+    uint32_t w = 0;
+    while (w < words - 1 && !word_at(r, alive, w, more))
+        w++;
+    return w;
 }
 
-/* The winners of up to 16 packets, given their rows. */
-FOLDED void broad_rows(const engine_t *e, chunk_t *c, uint32_t first, uint32_t n, const uint32_t *s, const uint32_t *d,
-                       const uint32_t *p, const uint32_t *ports, const uint32_t *rest, const uint64_t words,
-                       const int more) {
+static inline uint32_t key_word(const uint8_t *key, uint32_t w) {
+    uint32_t word;
+    memcpy(&word, key + 4 * w, 4);
+    return word;
+}
+
+/* The winners of up to 16 packets, given the classes of their addresses and the rows of their small fields; `key` is
+ * the first one's, from its ports on. */
+FOLDED void broad_rows(const engine_t *e, rank_t *best, const uint8_t *key, const uint32_t size, uint32_t n,
+                       const uint32_t *s, const uint32_t *d, const uint32_t *p, const uint64_t words, const int more) {
     const broad_t *b = e->broad;
+    rows_of r[16];
+    uint32_t w[16];
     for (uint32_t i = 0; i < n; i++) {
-        rows_of r = {b->source_rows + s[i] * words, b->destination_rows + d[i] * words, b->small_rows + p[i] * words,
-                     b->ones, b->ones, b->ones};
-        if (more && b->sport_rows)
-            r.sport = b->sport_rows + b->sport[ports[first + i] & 0xFFFF] * words;
-        if (more && b->dport_rows)
-            r.dport = b->dport_rows + b->dport[ports[first + i] >> 16] * words;
-        if (more && b->zone_rows)
-            r.zone = b->zone_rows + b->zone[rest[first + i] >> 16] * words;
-        c->best[first + i] = first_bit(b, &r, e->alive, (uint32_t) words, more);
+        r[i].source = b->source_rows + s[i] * words;
+        r[i].destination = b->destination_rows + d[i] * words;
+        r[i].small = b->small_rows + p[i] * words;
+        if (more == ALL_ROWS) {
+            const uint32_t ports = key_word(key + i * size, 0);
+            r[i].sport = r[i].dport = r[i].zone = b->ones;
+            if (b->sport_rows)
+                r[i].sport = b->sport_rows
+                    + (b->sport ? b->sport[ports & 0xFFFF] : b->sport_wide[ports & 0xFFFF]) * words;
+            if (b->dport_rows)
+                r[i].dport = b->dport_rows + (b->dport ? b->dport[ports >> 16] : b->dport_wide[ports >> 16]) * words;
+            if (b->zone_rows)
+                r[i].zone = b->zone_rows + b->zone[key_word(key + i * size, 1) >> 16] * words;
+        }
+        w[i] = first_word(&r[i], e->alive, (uint32_t) words, more);
+    }
+    /* The winning word once more by scalar loads: quicker than taking it out of a vector. */
+    for (uint32_t i = 0; i < n; i++)
+        best[i] = b->rank[w[i] * 64 + zeros_below(word_at(&r[i], e->alive, w[i], more))];
+}
+
+/* The row of the small fields of up to 16 packets. Ports that are apart, or of one class, are not asked for here. */
+FOLDED void small_rows(const broad_t *b, const uint8_t *key, const uint32_t size, uint32_t n, uint32_t *p,
+                       const int sports, const int dports, const int wide) {
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t ports = key_word(key + i * size, 0), rest = key_word(key + i * size, 1);
+        uint32_t at = b->protocol[rest & 0x1FF];
+        if (dports)
+            at = at * b->dports + (wide ? b->dport_wide[ports >> 16] : b->dport[ports >> 16]);
+        if (sports)
+            at = at * b->sports + (wide ? b->sport_wide[ports & 0xFFFF] : b->sport[ports & 0xFFFF]);
+        p[i] = b->small[at];
     }
 }
 
 /* The broad rules over a chunk: sets `best`. */
 FOLDED void broad_pass(const engine_t *e, chunk_t *c, const int version) {
     const broad_t *b = e->broad;
-    const uint64_t words = b->words;
-    const uint32_t *ports = c->word[version == 4 ? 2 : 8], *rest = c->word[version == 4 ? 3 : 9];
+    const uint32_t size = version == 4 ? 16 : 64, ports = version == 4 ? 8 : 32;
     for (uint32_t first = 0; first < c->count; first += 16) {
-        uint32_t s[16] __attribute__((aligned(64))), d[16] __attribute__((aligned(64)));
-        uint32_t p[16] __attribute__((aligned(64)));
+        uint32_t s[16], d[16], p[16];
         const uint32_t n = c->count - first < 16 ? c->count - first : 16;
+        const uint8_t *key = c->key + first * size;
+        rank_t *best = c->best + first;
         if (version == 6) {
-            classes6(&b->source6, (const uint32_t (*)[CHUNK]) c->word, first, s);
-            classes6(&b->destination6, (const uint32_t (*)[CHUNK]) c->word + 4, first, d);
+            classes6(&b->source6, key, n, s);
+            classes6(&b->destination6, key + 16, n, d);
         } else {
-            for (uint32_t i = 0; i < n; i++)
-                s[i] = class4(b->source, c->word[0][first + i]);
-            for (uint32_t i = 0; i < n; i++)
-                d[i] = class4(b->destination, c->word[1][first + i]);
+            classes4(&b->source, key, n, s);
+            classes4(&b->destination, key + 4, n, d);
         }
-        for (uint32_t i = 0; i < n; i++) {
-            /* Where ports are apart, there is 1 of them: their class is then not asked for. */
-            const uint32_t at = b->protocol[rest[first + i] & 0x1FF] * b->dports
-                + (b->dports > 1 ? b->dport[ports[first + i] >> 16] : 0);
-            p[i] = b->small[at * b->sports + (b->sports > 1 ? b->sport[ports[first + i] & 0xFFFF] : 0)];
-        }
-        const int more = b->sport_rows || b->dport_rows || b->zone_rows;
-        /* One copy for each width: the loops over a row's words have no end to find. */
-        if (words == 16 && !more)
-            broad_rows(e, c, first, n, s, d, p, ports, rest, 16, 0);
-        else if (words == 8 && !more)
-            broad_rows(e, c, first, n, s, d, p, ports, rest, 8, 0);
-        else if (words == 16)
-            broad_rows(e, c, first, n, s, d, p, ports, rest, 16, 1);
-        else if (words == 8)
-            broad_rows(e, c, first, n, s, d, p, ports, rest, 8, 1);
-        else if (words == 1 && !more)
-            broad_rows(e, c, first, n, s, d, p, ports, rest, 1, 0);
+        key += ports;
+        if (b->sport_wide || b->dport_wide)
+            small_rows(b, key, size, n, p, b->sports > 1, b->dports > 1, 1);
+        else if (b->sports > 1 && b->dports > 1)
+            small_rows(b, key, size, n, p, 1, 1, 0);
+        else if (b->dports > 1)
+            small_rows(b, key, size, n, p, 0, 1, 0);
         else
-            broad_rows(e, c, first, n, s, d, p, ports, rest, words, more);
+            small_rows(b, key, size, n, p, b->sports > 1, 0, 0);
+        const int more = b->sport_rows || b->dport_rows || b->zone_rows ? ALL_ROWS : e->removed ? ALIVE : NOTHING;
+        /* One copy for each width: the loops over a row's words have no end to find. */
+        if (b->words == 16 && more == NOTHING)
+            broad_rows(e, best, key, size, n, s, d, p, 16, NOTHING);
+        else if (b->words == 8 && more == NOTHING)
+            broad_rows(e, best, key, size, n, s, d, p, 8, NOTHING);
+        else if (b->words == 16 && more == ALIVE)
+            broad_rows(e, best, key, size, n, s, d, p, 16, ALIVE);
+        else if (b->words == 8 && more == ALIVE)
+            broad_rows(e, best, key, size, n, s, d, p, 8, ALIVE);
+        else if (b->words == 16)
+            broad_rows(e, best, key, size, n, s, d, p, 16, ALL_ROWS);
+        else if (b->words == 1 && more != ALL_ROWS)
+            broad_rows(e, best, key, size, n, s, d, p, 1, ALIVE);
+        else
+            broad_rows(e, best, key, size, n, s, d, p, b->words, ALL_ROWS);
     }
 }
 #endif

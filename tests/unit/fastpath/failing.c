@@ -8,6 +8,7 @@
 void *__libc_malloc(size_t);
 void *__libc_calloc(size_t, size_t);
 void *__libc_realloc(void *, size_t);
+void *__libc_memalign(size_t, size_t);
 
 static long left = -1;      /* allocations until the first that fails, -1: none does */
 static long every;          /* all after it fail, too */
@@ -41,6 +42,7 @@ static int fails(void *caller) {
 void *malloc(size_t n) { return fails(__builtin_return_address(0)) ? 0 : __libc_malloc(n); }
 void *calloc(size_t n, size_t m) { return fails(__builtin_return_address(0)) ? 0 : __libc_calloc(n, m); }
 void *realloc(void *at, size_t n) { return fails(__builtin_return_address(0)) ? 0 : __libc_realloc(at, n); }
+void *aligned_alloc(size_t to, size_t n) { return fails(__builtin_return_address(0)) ? 0 : __libc_memalign(to, n); }
 
 void *mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset) {
     static void *(*real)(void *, size_t, int, int, int, off_t);
