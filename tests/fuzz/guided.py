@@ -1,6 +1,7 @@
 """Coverage-guided fuzzing of the same targets with atheris: `python -m tests.fuzz.guided TARGET [LIBFUZZER OPTION]...`.
 
 atheris follows the branches of the plain twins; every input goes through the compiled levels, too, which must agree.
+Of `http`, the guest-facing front, it follows the metadata service.
 It is not in the `test` extra: `pip install '.[fuzz]'`. What it finds worth keeping lands in `.cache/fuzz/TARGET`; an
 input that failed goes, minimised, to `tests/fuzz/corpus/TARGET/NAME.bin`, where the first ring tries it every time.
 """
@@ -20,20 +21,22 @@ def main(argv: list[str]) -> int:
     except ImportError:
         print("atheris is not installed: .venv/bin/pip install '.[fuzz]'", file=sys.stderr)
         return 2
-    with atheris.instrument_imports(include=["fastpath"]):
-        from tests.fuzz.batch_targets import TARGETS
-    if not argv or argv[0] not in TARGETS:
-        print(f"usage: python -m tests.fuzz.guided {{{','.join(TARGETS)}}} [LIBFUZZER OPTION]...", file=sys.stderr)
-        return 2
-    from tests.fuzz.test_batch_parsers import SEEDS
+    with atheris.instrument_imports(include=["fastpath", "metadata"]):
+        from tests.fuzz import batch_targets, http_target
+    from tests.fuzz import test_batch_parsers
 
+    targets = {**batch_targets.TARGETS, "http": http_target.http}
+    seeds = {**test_batch_parsers.SEEDS, "http": http_target.SEEDS}
+    if not argv or argv[0] not in targets:
+        print(f"usage: python -m tests.fuzz.guided {{{','.join(targets)}}} [LIBFUZZER OPTION]...", file=sys.stderr)
+        return 2
     name, *options = argv
     kept = Path(".cache", "fuzz", name)
     kept.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(SEEDS[name]):
+    for number, seed in enumerate(seeds[name]):
         (kept / f"seed-{number}").write_bytes(seed)
     folders = [str(kept), *([str(CORPUS / name)] if (CORPUS / name).is_dir() else [])]
-    atheris.Setup([sys.argv[0], "-max_len=8192", *options, *folders], TARGETS[name])
+    atheris.Setup([sys.argv[0], "-max_len=8192", *options, *folders], targets[name])
     atheris.Fuzz()
     return 0
 

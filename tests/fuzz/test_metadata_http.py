@@ -6,13 +6,16 @@ import asyncio
 import errno
 import os
 import random
-import re
 from typing import Any
 
 import msgspec
 import pytest
 
 from metadata.settings import Settings
+from tests.fuzz.bytes_mutator import mutations
+from tests.fuzz.http_target import SEEDS, check, front, http
+from tests.fuzz.stored import stored
+from tests.unit.metadata.conftest import LOOPS
 from tests.unit.metadata.lab import Lab, lab
 from tests.unit.metadata.sample import BARE, FULL
 
@@ -46,17 +49,6 @@ def mutated(choose: random.Random) -> bytes:
     return bytes(data)
 
 
-def check(answers: bytes) -> None:
-    """`answers` are complete answers, the last of which may lack its body (HEAD)."""
-    while answers:
-        head, separator, rest = answers.partition(b"\r\n\r\n")
-        assert separator
-        assert re.match(rb"HTTP/1\.1 [2-5]\d\d [ -~]+\r\n", head + b"\r\n")
-        length = re.search(rb"\r\nContent-Length: (\d+)", head)
-        assert length
-        answers = rest if rest.startswith(b"HTTP/1.1 ") else rest[int(length[1]) :]
-
-
 async def one(it: Lab, data: bytes, pieces: int) -> None:
     guest = await it.guest()
     step = max(1, len(data) // pieces)
@@ -78,7 +70,8 @@ async def one(it: Lab, data: bytes, pieces: int) -> None:
     await guest.close()
 
 
-def test_any_bytes(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("loop", LOOPS)
+def test_any_bytes(caplog: pytest.LogCaptureFixture, loop: str) -> None:
     choose = random.Random(SEED)
     print(f"NODEPLANE_FUZZ_SEED={SEED}")
 
@@ -92,5 +85,18 @@ def test_any_bytes(caplog: pytest.LogCaptureFixture) -> None:
                 await one(it, mutated(choose), 1 + 6 * (round_ % 2))
         assert errors == []
 
-    asyncio.run(test())
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(test())
     assert not caplog.records
+
+
+def test_the_seeds_get_where_they_should() -> None:
+    """Each of the four who send is answered what it is, so that what is changed in a seed begins from there."""
+    first = {front().take(seed)[:12] for seed in SEEDS}
+    assert {b"HTTP/1.1 200", b"HTTP/1.1 400", b"HTTP/1.1 401", b"HTTP/1.1 403"} <= first
+    assert any(b"of Nova" in front().take(seed) for seed in SEEDS)
+
+
+def test_front() -> None:
+    for mutant in mutations([*SEEDS, *stored("http")], share=0.7):
+        http(mutant)
