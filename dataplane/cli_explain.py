@@ -59,6 +59,11 @@ _SOURCES = {
     "dhcp_client": "none yet, as a DHCP client has",
     "duplicate_address_detection": "none yet, as in duplicate address detection",
 }
+_STATES = {
+    "new": "new: it begins a connection; this release carries no packets, and so knows none",
+    "invalid": "invalid: it begins no connection; this release carries no packets, and so knows none",
+    "untracked": "untracked: it is of no connection",
+}
 
 
 def _packet(found: PacketExplanation) -> Iterator[tuple[str, str]]:
@@ -82,4 +87,4 @@ def _packet(found: PacketExplanation) -> Iterator[tuple[str, str]]:
         yield "", f"the other end is port {found.member} of security group {found.remote_group}"
     if found.address_group:
         yield "", f"the other end is in address group {found.address_group}"
-    yield "state", "not tracked here: this release carries no packets, and so knows no connections"
+    yield "state", _STATES[found.connection]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dataplane import five_tuple, protocols
+from dataplane.connection_state import ConnectionState, state_of
 from dataplane.desired import Desired
 from dataplane.explanation import PacketExplanation, PacketQuestion
 from dataplane.fields import Address
@@ -14,6 +17,9 @@ from dataplane.policy_reasons import MEANINGS
 from dataplane.policy_tables import Action
 from dataplane.security import Direction, group_of, groups_of, link_local_of, prefix_of, prefixes_of
 from fastpath.rules import Header
+
+_BY_GROUPS = ("group_rule", "no_connection")
+"""Reasons with the rule of a security group."""
 
 
 def explain_packet(desired: Desired, question: PacketQuestion) -> PacketExplanation:
@@ -32,11 +38,15 @@ def explain_packet(desired: Desired, question: PacketQuestion) -> PacketExplanat
     members = [each for each in desired.ports.values() if _covers(each, names, ends)]
     policies.refresh([("ports", each.id) for each in (port, *members)])
     mac = question.mac if direction == "egress" else None
+    state: ConnectionState = "untracked"
     if claim is not None and text.startswith("arp "):
         judgement = judge_arp(policies, port.id, direction, claim, mac)
     else:
         judgement = judge(policies, port.id, direction, header, mac, claim)
-    return _explanation(desired, question, port, text, direction, judgement)
+        state = state_of(header)
+        if state == "invalid" and judgement.action is Action.TRACK:
+            judgement = replace(judgement, action=Action.DROP, reason="no_connection")
+    return _explanation(desired, question, port, text, direction, judgement, state)
 
 
 def _read(packet: str) -> tuple[Header, Claim | None, str]:
@@ -82,7 +92,13 @@ def _has(port: Port, address: Address) -> bool:
 
 
 def _explanation(
-    desired: Desired, question: PacketQuestion, port: Port, packet: str, direction: Direction, found: Judgement
+    desired: Desired,
+    question: PacketQuestion,
+    port: Port,
+    packet: str,
+    direction: Direction,
+    found: Judgement,
+    state: ConnectionState,
 ) -> PacketExplanation:
     groups = groups_of(desired, port)
     group = group_of(desired, found.group)
@@ -98,8 +114,8 @@ def _explanation(
         reason=found.reason,
         meaning=MEANINGS[found.reason],
         rule=found.rule,
-        group=found.group if found.reason == "group_rule" else "",
-        group_name=group.name if group is not None and found.reason == "group_rule" else "",
+        group=found.group if found.reason in _BY_GROUPS else "",
+        group_name=group.name if group is not None and found.reason in _BY_GROUPS else "",
         remote_group=found.remote.id if found.remote is not None and found.remote.kind == "security_group" else "",
         address_group=found.remote.id if found.remote is not None and found.remote.kind == "address_group" else "",
         member=found.member if found.remote is not None and found.remote.kind == "security_group" else "",
@@ -108,4 +124,5 @@ def _explanation(
         groups=groups,
         missing=tuple(key for key in groups if group_of(desired, key) is None)
         + ((firewall,) if firewall is not None and firewall not in desired.firewall_policies else ()),
+        connection=state,
     )

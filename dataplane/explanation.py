@@ -123,5 +123,6 @@ class PacketExplanation(Reply, frozen=True, kw_only=True):
     """Ids of the port's security groups."""
     missing: tuple[str, ...] = ()
     """Groups and policies that the port names and that do not exist."""
-    connection: Literal["not_tracked_here"] = "not_tracked_here"
-    """State of the connection: this release carries no packets, so it knows of none."""
+    connection: Literal["new", "invalid", "untracked"] = "untracked"
+    """What connection tracking says of the packet when it knows of no connection, as here: this release carries no
+    packets. invalid: it begins none. untracked: it is none that is tracked."""

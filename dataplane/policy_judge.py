@@ -7,7 +7,8 @@
 3. `everybody` may decide: what every guest may do, and what none may.
 4. A firewall policy of the port in this direction must allow the packet: the first line of its zone of `firewalls`.
 5. `rules`: the policy's own zone, and for each remote that the policy names in this direction the zone of that remote,
-   if the other end is in the class. TRACK wins over ALLOW; nothing that matches is a drop.
+   if the other end is in the class. TRACK wins over ALLOW; nothing that matches is a drop. A packet that connection
+   tracking finds invalid is not let through by TRACK.
 
 The class is that of the port's network if `networks` has a line for the packet, else the one for all networks.
 

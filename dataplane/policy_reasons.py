@@ -22,6 +22,7 @@ Reason = Literal[
     "firewall_default",
     "group_rule",
     "default_deny",
+    "no_connection",
 ]
 
 MEANINGS: Final[dict[Reason, str]] = {
@@ -42,4 +43,5 @@ MEANINGS: Final[dict[Reason, str]] = {
     "firewall_default": "no rule of the port's firewall policy allows it",
     "group_rule": "a rule of a security group allows it",
     "default_deny": "no rule of the port's security groups allows it",
+    "no_connection": "a rule of a stateful group would allow it, but it begins no connection and belongs to none",
 }

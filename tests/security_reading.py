@@ -99,6 +99,15 @@ def may_claim(port: Port, mac: str, address: IPv4Address | IPv6Address, said: st
     return said in (None, mac) and owns(port, mac, address)
 
 
+def begins(packet: Packet) -> bool:
+    """Whether a packet may begin a connection, or is of none ever."""
+    if packet.protocol == 1 and packet.source.version == 4:
+        return packet.sport in (8, 13, 15, 17, 42)
+    if packet.protocol == 58 and packet.source.version == 6:
+        return packet.sport in (128, 160, *range(130, 137), 143)
+    return True
+
+
 def covers(text: str, address: IPv4Address | IPv6Address) -> bool:
     net = ip_network(text)
     return net.version == address.version and address in net

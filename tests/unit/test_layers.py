@@ -17,6 +17,7 @@ PURE, STATE, KERNEL, SERVICES, TOP = range(5)
 LAYERS: dict[str, int] = {
     # 0: pure. No sockets, no loop, no clock, no log.
     "dataplane": PURE,
+    "dataplane.connection_state": PURE,
     "dataplane.desired": PURE,
     "dataplane.dhcp": PURE,
     "dataplane.documents": PURE,

@@ -58,7 +58,7 @@ def test_the_example(
     found = explained(example, port, packet)
     assert (found.direction, found.verdict, found.reason, found.rule) == (direction, verdict, reason, rule)
     assert found.stateful == (reason == "group_rule")
-    assert found.connection == "not_tracked_here"
+    assert found.connection == ("invalid" if packet.endswith(" 5/0") else "new")
 
 
 def test_who_the_other_end_is(example: Desired) -> None:
@@ -78,6 +78,33 @@ def test_direction_and_mac(example: Desired) -> None:
         explained(example, "shop-test", packet)
     stolen = explained(example, "shop-web", packet, mac="fa:16:3e:00:05:20")
     assert (stolen.verdict, stolen.reason, stolen.mac) == ("drop", "mac_spoofed", "fa:16:3e:00:05:20")
+
+
+@pytest.mark.parametrize(
+    ("packet", "verdict", "reason", "connection"),
+    [
+        ("icmp 10.0.0.20 > 203.0.113.9 8/0", "allow", "group_rule", "new"),
+        ("icmp 10.0.0.20 > 203.0.113.9 0/0", "drop", "no_connection", "invalid"),
+        ("icmp 10.0.0.20 > 203.0.113.9 3/1", "drop", "no_connection", "invalid"),
+        ("gre 10.0.0.20 > 203.0.113.9", "allow", "group_rule", "new"),
+        ("sctp 10.0.0.20:1 > 203.0.113.9:2", "allow", "group_rule", "new"),
+        ("icmpv6 2001:db8:5::10 > 2001:db8::1 128/0", "allow", "group_rule", "new"),
+        ("icmpv6 2001:db8:5::10 > 2001:db8::1 129/0", "drop", "no_connection", "invalid"),
+        ("icmpv6 2001:db8:5::10 > ff02::16 143/0", "allow", "group_rule", "untracked"),
+        ("icmpv6 2001:db8:5::10 > ff02::1 136/0", "allow", "neighbour_discovery", "untracked"),
+        ("arp 10.0.0.20 > 10.0.0.1", "allow", "arp", "untracked"),
+        ("icmp 10.0.0.21 > 203.0.113.9 0/0", "drop", "ip_spoofed", "invalid"),
+    ],
+)
+def test_what_connection_tracking_says(
+    example: Desired, packet: str, verdict: str, reason: str, connection: str
+) -> None:
+    port, rule = ("shop-web", "web-out-v6") if "::" in packet else ("shop-db", "db-out")
+    found = explained(example, port, packet, direction="egress")
+    assert (found.verdict, found.reason, found.connection) == (verdict, reason, connection)
+    assert not (found.stateful and verdict == "drop")
+    assert found.rule == (rule if reason in ("group_rule", "no_connection") else "")
+    assert bool(found.group) == bool(found.rule)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +193,7 @@ def test_for_people(socket: Path) -> None:
         "why       group_rule: a rule of a security group allows it",
         "rule      db-from-web of security group db",
         "          the other end is port shop-web of security group web",
-        "state     not tracked here: this release carries no packets, and so knows no connections",
+        "state     new: it begins a connection; this release carries no packets, and so knows none",
     ]
 
 
@@ -185,7 +212,7 @@ def test_what_is_dropped_ends_with_status_1(socket: Path) -> None:
 def test_as_json(socket: Path) -> None:
     done = run(socket, "--network", "shop", "--port", "shop-web", "-o", "json", "tcp 203.0.113.9 > 10.0.0.10:443")
     found = check("explain_packet", done.stdout.encode())
-    assert (found["verdict"], found["rule"], found["connection"]) == ("allow", "web-https", "not_tracked_here")
+    assert (found["verdict"], found["rule"], found["connection"]) == ("allow", "web-https", "new")
     assert json.loads(done.stdout)["packet"] == "tcp 203.0.113.9:49152 > 10.0.0.10:443"
 
 
