@@ -36,6 +36,9 @@ class Recorder:
     asked: list[Asked] = field(default_factory=list)
     answers: dict[str, tuple[int, list[tuple[str, str]], bytes]] = field(default_factory=dict)
     """By target; others get 200 and the id of the instance."""
+    slow: set[str] = field(default_factory=set)
+    """Targets that are not answered before `go_on` is set."""
+    go_on: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, asked: Asked) -> tuple[int, list[tuple[str, str]], bytes]:
         """Status, headers and body."""
@@ -60,6 +63,8 @@ def recorder() -> Iterator[Recorder]:
         def take(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             made.asked.append(Asked(self.command, self.path, list(self.headers.items()), body))
+            if self.path in made.slow:
+                made.go_on.wait(30)
             status, headers, answer = made.answer(made.asked[-1])
             self.send_response(status)
             for name, value in [*headers, ("Content-Length", str(len(answer)))]:

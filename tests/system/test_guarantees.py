@@ -6,6 +6,7 @@ One test for each promise that no other file of these tests keeps; the threat mo
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,8 @@ url = "http://127.0.0.1:{PORT}"
 shared_secret = "s3cr3t"
 fallback_secret = "the one before"
 cache_seconds = 0.0
+timeout = 1.0
+response_bytes = 100000
 """
 
 
@@ -261,6 +264,64 @@ def test_nova_is_asked_for_normalised_paths_only_and_its_answers_are_passed_as_t
         assert "x-secret" not in head
         assert "location" not in head  # it would show an address of ours
         assert len(nova.asked) == before + 1
+
+
+def test_answers_of_nova_have_a_size_and_a_time(daemon: lab.Daemon, guests: dict[str, lab.Vm], nova: Recorder) -> None:
+    daemon.apply(documents("nova"))
+    for size in (100_000, 100_001):
+        nova.answers[f"/latest/{size}"] = (200, [], b"x" * size)
+    nova.slow = {"/latest/slow"}
+    blue, green = guests["blue"], guests["green"]
+    waiting = blue.start("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{lab.METADATA_URL}/latest/slow",
+                         stdout=subprocess.PIPE)  # fmt: skip
+    lab.wait_until(lambda: nova.asked and nova.asked[-1].target == "/latest/slow", "asked")
+    for vm in (green, blue):
+        assert len(vm.get("/latest/100000").body) == 100_000
+        refused = vm.get("/latest/100001")
+        assert refused.status == 502
+        assert "xxx" not in refused.body
+    assert waiting.communicate(timeout=10)[0] == "504"
+    nova.go_on.set()
+    assert blue.get("/latest/slow").status == 200
+
+
+SIZES = """
+import socket, sys
+for address in ("169.254.169.254", "fd00:ec2::254"):
+    for size in (8192, 8193):
+        head = f"GET /latest/meta-data/hostname HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\nX: \\r\\n\\r\\n"
+        head = head.replace("X: ", "X: " + "x" * (size - len(head)))
+        for pieces in (1, 3):
+            with socket.create_connection((address, 80), 5) as wire:
+                for at in range(0, size, -(-size // pieces)):
+                    wire.sendall(head[at : at + -(-size // pieces)].encode())
+                print("head", size, wire.recv(65536).split()[1].decode())
+    for size in (1021, 1020, 16384, 16385):
+        for coding in ("Content-Length", "chunks"):
+            with socket.create_connection((address, 80), 5) as wire:
+                wire.sendall(b"POST /openstack/latest/password HTTP/1.1\\r\\n")
+                if coding == "chunks":
+                    wire.sendall(b"Transfer-Encoding: chunked\\r\\n\\r\\n%x\\r\\n" % size)
+                else:
+                    wire.sendall(b"Content-Length: %d\\r\\n\\r\\n" % size)
+                wire.sendall(b"p" * size + (b"\\r\\n0\\r\\n\\r\\n" if coding == "chunks" else b""))
+                print("body", size, wire.recv(65536).split()[1].decode())
+"""
+
+
+def test_heads_and_bodies_have_a_size_to_the_byte(daemon: lab.Daemon, guests: dict[str, lab.Vm]) -> None:
+    for tenant, vm in guests.items():
+        daemon.apply(documents(image_id=tenant))  # no password is there
+        told = vm.run(sys.executable, "-c", SIZES).stdout.splitlines()
+        half = len(told) // 2
+        first, second = told[:half], told[half:]
+        heads = ["head 8192 200"] * 2 + ["head 8193 431"] * 2
+        assert first[:4] == second[:4] == heads
+        # The first of 1,020 bytes is kept; whatever comes then is 409, unless it is not even taken.
+        larger = ["body 16384 409"] * 2 + ["body 16385 413"] * 2
+        assert first[4:] == ["body 1021 400"] * 2 + ["body 1020 200", "body 1020 409"] + larger
+        assert second[4:] == ["body 1021 409"] * 2 + ["body 1020 409"] * 2 + larger
+        assert vm.get(PASSWORD).body == "p" * 1020
 
 
 def test_a_password_is_the_machines_own_and_ends_with_it(daemon: lab.Daemon, guests: dict[str, lab.Vm]) -> None:
