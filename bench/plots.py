@@ -64,6 +64,8 @@ def plots(run: Run) -> Iterator[Plot]:
                    "Batches of 256 drawn from one packet of each flow: solid uniformly, dotted by Zipf's law (0.99). "
                    "Grey: where the headers' cache lines (two a packet) fill a cache.",
                    partial(_panels, curves=curves, xlabel="flows", caches=run.machine.caches))  # fmt: skip
+    if (case := by_name.get("engine")) and (parts := _parts(case)):
+        yield _stacked(*parts)
     for name in ("encap", "decap"):
         if (case := by_name.get(name)) and (rates := _rates(case)):
             yield _throughput(name, rates)
@@ -195,6 +197,45 @@ def _cache_marks(axes: Axes, caches: dict[str, int]) -> None:
             axes.axvline(flows, color="#888888", linewidth=0.9, linestyle="--")
             axes.text(flows, 0.98, f" {name} {_bytes(size)}", transform=axes.get_xaxis_transform(), fontsize=7,
                       rotation=90, va="top", ha="right", color="#555555")  # fmt: skip
+
+
+# --- a way of several stages ----------------------------------------------------------------------------------------
+
+Parts = dict[str, dict[str, float]]
+"""By variant: ns per packet of each stage."""
+
+
+def _parts(case: CaseResult) -> tuple[str, Parts] | None:
+    """The subject that has a target, and what its stages take; by Zipf's law the same in less."""
+    subjects = [figure.subject for figure in case.figures if figure.target is not None]
+    found: Parts = {}
+    for figure in case.figures:
+        if subjects and figure.subject == subjects[0] and figure.measure != TIME and "zipf" not in figure.variant:
+            found.setdefault(figure.variant, {})[figure.measure] = figure.median
+    return (subjects[0], found) if found else None
+
+
+def _stacked(subject: str, parts: Parts) -> Plot:
+    def draw(drawing: Drawing) -> None:
+        drawing.set_size_inches(9, 1.6 + 0.32 * len(parts))
+        axes = drawing.subplots()
+        rows = list(parts)
+        left = [0.0] * len(rows)
+        for stage, colour in zip(dict.fromkeys(s for each in parts.values() for s in each), COLOURS.values(),
+                                 strict=False):  # fmt: skip
+            widths = [parts[row].get(stage, 0.0) for row in rows]
+            axes.barh(range(len(rows)), widths, left=left, label=stage, color=colour)
+            left = [start + width for start, width in zip(left, widths, strict=True)]
+        for position, end in enumerate(left):
+            axes.text(end, position, f" {_number(end)}", va="center", fontsize=8)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.invert_yaxis()
+        axes.set_xlabel("ns per packet (sum of the stages' medians)")
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+    return Plot("engine", "The whole way of a packet, stage by stage",
+                f"Level {subject}. Batches of 256 packets of established connections whose flows are in the cache; "
+                "flows drawn uniformly.", draw)  # fmt: skip
 
 
 # --- throughput -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import os
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from fastpath._batch_c cimport Batch, batch_t, flow_key
-from fastpath._conntrack cimport RUN, commit_one, is_icmp_key, normal, track_run
+from fastpath._conntrack cimport CT_LOOKUP, RUN, commit_one, is_icmp_key, normal, track_run
 from fastpath._conntrack_table cimport ANY_ZONE, LAST_TICK, NO_LIMIT, alive, find, flush_zone, hash_of, prepare_entry, settle, turn
 from fastpath._conntrack_types cimport (
     TICKS, ZONES, bucket_t, count_t, entry_t, link_t, record_t, table_t, window_t, zone_t,
@@ -269,7 +269,7 @@ cdef class Conntrack:
         return asked
 
     def commit(self, Batch batch not None, now, *, zone=None, policy=0, denied=0):
-        cdef uint32_t of = <uint32_t> self.zone(zone), version, verdict, i, made = 0
+        cdef uint32_t of = <uint32_t> self.zone(zone), version, verdict, i, made = 0, asked = 0
         if not 0 <= policy < 1 << 32:
             raise ValueError("policy is 32 bits")
         if not 0 <= denied < 1 << 32:
@@ -282,6 +282,9 @@ cdef class Conntrack:
             try:
                 with nogil:
                     for i in range(batch.b.count):
+                        asked |= batch.b.ct[i]
+                    # Of known connections there is nothing to do, mostly for all packets.
+                    for i in range(batch.b.count if asked & CT_LOOKUP else 0):
                         made += commit_one(&self.t, &batch.b, i, of, version, verdict)
             finally:
                 batch.leave()

@@ -12,6 +12,7 @@ from bench.cases import (
     density,
     dhcp,
     encap,
+    engine,
     five_tuple,
     flow_cache,
     flows,
@@ -29,7 +30,7 @@ CASES: dict[str, Case] = {
     module.CASE.name: module.CASE
     for module in (
         networks_up, memory, restart, metadata, boot_storm, nova_stall, dhcp, port_change, density,
-        encap, decap, five_tuple, checksum, segmentation, batch_sizes, flows, conntrack,
+        encap, decap, five_tuple, checksum, segmentation, batch_sizes, flows, conntrack, engine,
         classify, flow_cache,
     )
 }  # fmt: skip

@@ -383,6 +383,24 @@ cdef class Schedule:
                 ticks.add(ticks_after() - before)
         return ticks.median()
 
+    def time_stages(self, list calls not None, uint64_t passes):
+        """TSC ticks of calling all of `calls`, without arguments, one after the other for a chunk: all, then each."""
+        cdef Ticks whole = Ticks(GROUP // self.chunk)
+        cdef list each = [Ticks(GROUP // self.chunk) for _ in calls]
+        cdef uint64_t began, before, now, turn
+        cdef uint32_t first
+        for turn in range(passes):
+            for first in range(0, self.packets, self.chunk):
+                self._put(first)
+                began = before = ticks_before()
+                for call, ticks in zip(calls, each):
+                    PyObject_Vectorcall(call, NULL, 0, NULL)
+                    now = ticks_after()
+                    (<Ticks> ticks).add(now - before)
+                    before = now
+                whole.add(before - began)
+        return whole.median(), tuple((<Ticks> ticks).median() for ticks in each)
+
     def time_anchor(self, uintptr_t function, uintptr_t state, uint64_t passes):
         """As `time`, of a function of anchor.c."""
         cdef Ticks ticks = Ticks(GROUP // self.chunk)
@@ -409,6 +427,19 @@ cdef class Schedule:
         )
         c.hash, c.verdict, c.key, c.count = self.batch.b.hash, self.batch.b.verdict, self.batch.b.key, self.chunk
         return c
+
+
+def turn(Batch batch not None):
+    """Every key as that of its packet's answer; of ICMP the types stay."""
+    cdef uint32_t i
+    cdef flow_key *key
+    cdef uint8_t address[16]
+    for i in range(batch.b.count):
+        key = &batch.b.key[i]
+        memcpy(address, key.source, 16)
+        memcpy(key.source, key.destination, 16)
+        memcpy(key.destination, address, 16)
+        key.source_port, key.destination_port = key.destination_port, key.source_port
 
 
 def time_calls(call, list arguments not None, uint64_t passes):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import cast
 
+import pytest
 from rich.console import Console
 
 from bench import cores
 from bench.context import Case, Context, Options, Progress
-from bench.perpacket import clock
+from bench.perpacket import clock, native, pipeline
 from bench.perpacket.clock import Contender
 from bench.results import OURS
 
@@ -60,3 +64,28 @@ def test_repeated_calls() -> None:
     seen: list[int] = []
     clock.repeated(3, seen.append, 1)(2)
     assert len(seen) == 6
+
+
+class Chunks:
+    """A schedule of four chunks of 10 packets whose stages take 110 and 310 ticks a chunk, with 10 for the clock."""
+
+    packets, chunk = 40, 10
+
+    def time_stages(self, calls: list[Callable[[], object]], passes: int) -> tuple[float, tuple[float, ...]]:
+        for call in calls:
+            call()
+        return 420.0, (110.0, 310.0)
+
+
+def test_stages_are_timed_together_and_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "clock", lambda: (2.0, 10.0))
+    bench = context(tmp_path, repeat=2)
+    called: list[str] = []
+    stages: dict[str, Callable[[], object]] = {name: partial(called.append, name) for name in ("parse", "encap")}
+    whole = pipeline.Pipeline("avx2", "hot", cast(native.Schedule, Chunks()), stages, target=60.0)
+    pipeline.race(bench, [whole])
+    assert called[:2] == ["parse", "encap"]
+    figures = {figure.measure: figure for figure in bench.result(0.0).figures}
+    assert figures["time"].values == (20.0, 20.0)  # 400 ticks of half a nanosecond for 10 packets
+    assert (figures["time"].target, figures["time"].met) == (60.0, True)
+    assert (figures["parse"].values, figures["encap"].values) == ((5.0, 5.0), (15.0, 15.0))

@@ -29,16 +29,33 @@ def packets() -> Run:
     flows = tuple(
         ns(f"encap, {count} flows, {law}", 4.0, 5.0) for count in ("1", "4096", "1m") for law in ("uniform", "zipf")
     )
+    whole = Figure(
+        measure="time",
+        unit="ns",
+        subject="avx2",
+        variant="v4-udp-64, batch hot",
+        values=(9.0,),
+        target=60,
+        better="lower",
+    )
+    ways = ("v4-udp-64, batch hot", "v4-udp-64, 1m flows, uniform", "v4-udp-64, 1m flows, zipf")
+    parts = tuple(
+        Figure(measure=stage, unit="ns", subject=subject, variant=way, values=(2.0, 3.0))
+        for stage in ("parse", "encap") for way in ways for subject in ("plain", "avx2")
+    )  # fmt: skip
     cases = tuple(
         CaseResult(name=name, question="How fast?", figures=figures)
-        for name, figures in (("encap", encap), ("batch-sizes", sizes), ("flows", flows))
-    )
+        for name, figures in (
+            ("encap", encap), ("batch-sizes", sizes), ("flows", flows), ("engine", (whole, *parts)),
+        )
+    )  # fmt: skip
     machine = msgspec.structs.replace(run().machine, tsc_ghz=2.6, caches={"L1d": 49152, "L2": 1 << 20})
     return msgspec.structs.replace(run(), machine=machine, cases=cases)
 
 
 def test_what_is_drawn() -> None:
-    assert [plot.name for plot in plots.plots(packets())] == ["rungs-encap", "batch-sizes", "flows", "throughput-encap"]
+    drawn = [plot.name for plot in plots.plots(packets())]
+    assert drawn == ["rungs-encap", "batch-sizes", "flows", "engine", "throughput-encap"]
     assert not list(plots.plots(run()))
 
 
@@ -46,7 +63,7 @@ def test_every_plot_is_a_picture_on_the_page(tmp_path: Path) -> None:
     page = html.write(packets(), tmp_path / "page")
     text = page.read_text()
     pictures = sorted((tmp_path / "page").glob("*.png"))
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     for picture in pictures:
         assert picture.read_bytes().startswith(PNG)
         assert f'src="{picture.name}"' in text
