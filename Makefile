@@ -34,6 +34,13 @@ sanitize: ## fastpath's tests, every level, under the address and undefined-beha
 		$$(grep -l fastpath tests/property/test_*.py tests/fuzz/test_*.py); \
 		status=$$?; $(MAKE) -s build; exit $$status
 
+threads: ## readers and a writer for SECONDS (20) under the thread sanitizer
+	@NODEPLANE_BUILD=threads $(PYTHON) setup.py -q build_ext --inplace
+	@LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS="report_thread_leaks=0" NODEPLANE_FASTPATH=baseline \
+		NODEPLANE_FUZZ_SECONDS=$(or $(SECONDS),20) setarch -R \
+		$(PYTHON) -m pytest -q --timeout 0 -k baseline tests/unit/fastpath/test_classify_threads.py; \
+		status=$$?; $(MAKE) -s build; exit $$status
+
 guided: ## fuzz TARGET (capture) guided by coverage for SECONDS (60), with atheris
 	@$(PYTHON) -m tests.fuzz.guided $(or $(TARGET),capture) -max_total_time=$(or $(SECONDS),60)
 
@@ -48,4 +55,4 @@ clean: ## remove what was built; .venv and .cache stay
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 	@rm -f .venv/stamp
 
-.PHONY: help run test check bench fuzz docs build sanitize guided cross wheel clean
+.PHONY: help run test check bench fuzz docs build sanitize threads guided cross wheel clean

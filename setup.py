@@ -6,6 +6,7 @@ release    optimised, no assertions, stripped (the default)
 debug      no optimisation, assertions and bounds checks on, symbols
 trace      line tracing for coverage and profilers
 sanitize   address and undefined-behaviour sanitizers; run with libasan preloaded (`make sanitize`)
+threads    thread sanitizer, baseline level only; run with libtsan preloaded (`make threads`)
 pure       no extensions: the plain twins serve
 """
 
@@ -55,10 +56,12 @@ COMPILE: dict[str, list[str]] = {
     "debug": ["-O0", "-g3", "-UNDEBUG"],
     "trace": ["-O1", "-g1"],
     "sanitize": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "threads": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=thread"],
 }
 LINK: dict[str, list[str]] = {
     "release": ["-Wl,-s"],
     "sanitize": ["-fsanitize=address,undefined"],
+    "threads": ["-fsanitize=thread"],
 }
 MACROS: dict[str, Macros] = {
     "release": [("CYTHON_WITHOUT_ASSERTIONS", None)],
@@ -109,7 +112,8 @@ def modules() -> list[tuple[str, str, list[str]]]:
     found: list[tuple[str, str, list[str]]] = [(name, name, []) for name in SINGLE]
     for stage in LEVELLED:
         found.append((f"{stage}_c", f"{stage}_c", []))
-        if platform.machine() == "x86_64":
+        # What threads do to each other is the same at every level.
+        if platform.machine() == "x86_64" and MODE != "threads":
             found += [(f"{stage}_{level}", f"{stage}_c", flags) for level, flags in LEVELS.items()]
     return found
 

@@ -18,6 +18,7 @@ from fastpath.rules import Header, Rule, key, matches
 from tests.twins import needs_build, stages
 
 SECONDS = float(os.environ.get("NODEPLANE_FUZZ_SECONDS", "0"))
+"""Of each test that may take long: `make threads SECONDS=180`, or 180 for the readers of every level."""
 HOT: Final = 40
 REPEATS: Final = 64
 SAMPLES: Final = 4000
@@ -95,6 +96,16 @@ def read(scene: Scene, stage: ModuleType, done: threading.Event, seen: list[tupl
             return
 
 
+def read_cached(scene: Scene, stage: ModuleType, done: threading.Event, seen: list[tuple[int, int, bytes]]) -> None:
+    """The same through a flow cache of one's own, too small for all flows of a call."""
+    cache = importlib.import_module("fastpath._flowtable_c").FlowCache(16, always=True)
+    out = array("i", bytes(4 * len(scene.headers) * REPEATS))
+    while not done.is_set() and len(seen) < SAMPLES:
+        before = scene.rules.version
+        stage.lookup_keys(cache, scene.rules, scene.keys, out, version=scene.version)
+        seen.append((before, scene.rules.version + 1, out.tobytes()))
+
+
 def compact(scene: Scene, done: threading.Event) -> None:
     """Build anew beside the changes."""
     while not done.wait(0.002):
@@ -106,10 +117,21 @@ def check(scene: Scene, samples: list[tuple[int, int, bytes]]) -> None:
         assert any(answers == right * REPEATS for right in scene.log[first : last + 1]), (first, last)
 
 
+def check_each(scene: Scene, samples: list[tuple[int, int, bytes]]) -> None:
+    """A call through a cache may give answers of several versions: every key's is of one that was alive."""
+    for first, last, answers in samples:
+        alive = [array("i", right) for right in scene.log[first : last + 1]]
+        given = array("i", answers)
+        for i in range(len(scene.headers)):
+            assert set(given[i :: len(scene.headers)]) <= {right[i] for right in alive}, (first, last, i)
+
+
 def run(stage: ModuleType, seed: int, version: int, changes: int, readers: int) -> None:
+    cached = "flowcache" in stage.__name__
     scene, done = Scene(seed, version), threading.Event()
     seen: list[list[tuple[int, int, bytes]]] = [[] for _ in range(readers)]
-    threads = [threading.Thread(target=read, args=(scene, stage, done, samples)) for samples in seen]
+    target = read_cached if cached else read
+    threads = [threading.Thread(target=target, args=(scene, stage, done, samples)) for samples in seen]
     builder = threading.Thread(target=compact, args=(scene, done))
     for thread in (*threads, builder):
         thread.start()
@@ -123,7 +145,7 @@ def run(stage: ModuleType, seed: int, version: int, changes: int, readers: int) 
         for thread in (*threads, builder):
             thread.join()
     for samples in seen:
-        check(scene, samples)
+        (check_each if cached else check)(scene, samples)
 
 
 @needs_build
@@ -134,12 +156,19 @@ def test_every_lookup_sees_one_version(stage: ModuleType, version: int) -> None:
 
 
 @needs_build
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("stage", stages("flowcache")[1:])
+def test_every_answer_of_a_cache_is_of_a_version_alive(stage: ModuleType, version: int) -> None:
+    run(stage, 4, version, 100, 2)
+
+
+@needs_build
 @pytest.mark.skipif(not SECONDS, reason="for NODEPLANE_FUZZ_SECONDS")
-@pytest.mark.parametrize("stage", stages("classify")[1:])
+@pytest.mark.parametrize("stage", [*stages("classify")[1:], *stages("flowcache")[1:]])
 def test_for_long(stage: ModuleType) -> None:
-    end, seed = time.monotonic() + SECONDS / 3, 100
+    end, seed = time.monotonic() + SECONDS, 100
     while time.monotonic() < end:
-        run(stage, seed, 4 if seed % 2 else 6, 3000, 3)
+        run(stage, seed, 4 if seed % 2 else 6, 3000 if "classify" in stage.__name__ else 600, 3)
         seed += 1
 
 
