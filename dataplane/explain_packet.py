@@ -110,7 +110,7 @@ def _explanation(
         packet=packet,
         mac=(question.mac or port.mac_address) if direction == "egress" else None,
         verdict="allow" if found.action in (Action.ALLOW, Action.TRACK) else "reject" if found.action else "drop",
-        stateful=found.stateful,
+        stateful=found.stateful and state == "new",
         reason=found.reason,
         meaning=MEANINGS[found.reason],
         rule=found.rule,

@@ -320,7 +320,8 @@ def compare(world: World, choose: random.Random, packets: int) -> set[str]:
                     if wanted == "track" and not security_reading.begins(asked):
                         assert (told.verdict, told.stateful, told.reason) == ("drop", False, "no_connection")
                         continue
-                    assert (told.verdict, told.stateful) == (wanted.replace("track", "allow"), wanted == "track")
+                    tracked = wanted == "track" and told.connection == "new"
+                    assert (told.verdict, told.stateful) == (wanted.replace("track", "allow"), tracked)
                     assert told.reason == got.reason
     return said
 

@@ -102,7 +102,7 @@ def test_what_connection_tracking_says(
     port, rule = ("shop-web", "web-out-v6") if "::" in packet else ("shop-db", "db-out")
     found = explained(example, port, packet, direction="egress")
     assert (found.verdict, found.reason, found.connection) == (verdict, reason, connection)
-    assert not (found.stateful and verdict == "drop")
+    assert found.stateful == (reason == "group_rule" and connection == "new")
     assert found.rule == (rule if reason in ("group_rule", "no_connection") else "")
     assert bool(found.group) == bool(found.rule)
 

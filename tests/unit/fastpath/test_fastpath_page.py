@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from fastpath import connections
 from fastpath._flow_py import MAX_EXTENSIONS, MAX_TAGS
 from fastpath.connections import Ct, State
@@ -14,7 +16,8 @@ from fastpath.reasons import Reason
 PAGE = (Path(__file__).parents[3] / "docs" / "fastpath.md").read_text()
 
 
-def test_examples() -> None:
+def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # one of them writes a file
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 2
     names: dict[str, object] = {}
