@@ -145,8 +145,16 @@ def _classify(module: ModuleType) -> Callable[[], Any]:
     return functools.partial(module.lookup_keys, _rules(), keys, bytearray(1024))
 
 
+def _flowcache(module: ModuleType) -> Callable[[], Any]:
+    from fastpath._flowtable_c import FlowCache
+
+    keys = b"".join(bytes((0, i, 10, 0)) + bytes(12) for i in range(256))
+    return functools.partial(module.lookup_keys, FlowCache(256, always=True), _rules(), keys, bytearray(1024))
+
+
 SAMPLES: Final = {
     "classify": Sample("256 keys in 1,328 rules", _classify),
+    "flowcache": Sample("256 keys of known flows", _flowcache),
     "flow": Sample("256 packets", _flow),
     "checksum": Sample("16 KiB", _checksum),
     "vxlan": Sample("256 packets there and back", _vxlan),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath import _select
 from fastpath._select import LEVEL
 from fastpath.flows import CachedFlow
 
@@ -13,9 +12,10 @@ if TYPE_CHECKING or LEVEL == "pure":
     from fastpath._flowcache_py import lookup, lookup_keys
     from fastpath._flowtable_py import FlowCache, Governor
 else:
+    from fastpath._calibrate import serving
     from fastpath._flowtable_c import FlowCache, Governor
 
-    _stage = _select.stage("flowcache", LEVEL)
+    _stage = serving("flowcache")
     lookup, lookup_keys = _stage.lookup, _stage.lookup_keys
 
 __all__ = ["CachedFlow", "FlowCache", "Governor", "lookup", "lookup_keys"]
