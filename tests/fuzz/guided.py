@@ -22,11 +22,11 @@ def main(argv: list[str]) -> int:
         print("atheris is not installed: .venv/bin/pip install '.[fuzz]'", file=sys.stderr)
         return 2
     with atheris.instrument_imports(include=["fastpath", "metadata"]):
-        from tests.fuzz import batch_targets, http_target
+        from tests.fuzz import batch_targets, frame_targets, http_target
     from tests.fuzz import test_batch_parsers
 
-    targets = {**batch_targets.TARGETS, "http": http_target.http}
-    seeds = {**test_batch_parsers.SEEDS, "http": http_target.SEEDS}
+    targets = {**batch_targets.TARGETS, **frame_targets.TARGETS, "http": http_target.http}
+    seeds = {**test_batch_parsers.SEEDS, **frame_targets.SEEDS, "http": http_target.SEEDS}
     if not argv or argv[0] not in targets:
         print(f"usage: python -m tests.fuzz.guided {{{','.join(targets)}}} [LIBFUZZER OPTION]...", file=sys.stderr)
         return 2
