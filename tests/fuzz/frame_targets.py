@@ -1,4 +1,4 @@
-"""Targets of `guided` for the parsers of five-tuples, tunnels and exports; `test_flow` and `test_vxlan` mutate for them."""
+"""Targets of `guided` for five-tuples, tunnels and exports; `test_flow` and `test_vxlan` have mutated frames."""
 
 from __future__ import annotations
 
