@@ -145,10 +145,12 @@ class Policies:
     def refresh_all(self) -> Deltas:
         """Bring the tables to the whole state, whatever they hold."""
         refs: list[Ref] = [("ports", key) for key in [*self._held, *self._state.ports]]
-        refs += [("networks", key) for key in self._state.networks]
-        refs += [("security_groups", key) for key in [*self._terms, *self._state.security_groups]]
-        refs += [("address_groups", key) for key in self._state.address_groups]
-        refs += [("firewall_policies", key) for key in self._state.firewall_policies]
+        refs += [("networks", key) for key in [*self._network_zones, *self._state.networks]]
+        refs += [("security_groups", key)
+                 for key in [*self._terms, *self._defaults.values(), *self._state.security_groups]]  # fmt: skip
+        refs += [("address_groups", key) for key in [*(each.remote.id for each in self._classes),
+                                                     *self._state.address_groups]]  # fmt: skip
+        refs += [("firewall_policies", key) for key in [*self._firewall_zones, *self._state.firewall_policies]]
         return self.refresh(refs)
 
     def refresh(self, touched: Iterable[Ref]) -> Deltas:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from dataplane.errors import PolicyFullError
@@ -146,6 +146,10 @@ class Zones(Generic[K]):
     def of(self, key: K) -> int | None:
         """The number of a key that has one."""
         return self._numbers.get(key)
+
+    def __iter__(self) -> Iterator[K]:
+        """The keys that have a number."""
+        return iter(self._numbers)
 
     def sweep(self) -> list[int]:
         """Take back the numbers that nobody holds any more."""

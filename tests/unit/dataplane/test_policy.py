@@ -223,6 +223,22 @@ def test_an_address_group_changes_by_its_differences() -> None:
     assert world.policies.network_zone(NetworkId("blue")) is not None
 
 
+def test_everything_is_brought_to_a_state_that_changed_unseen() -> None:
+    world = World({
+        "networks": [network()],
+        "ports": [port("p1", 5, security_groups=["a"], egress_firewall_policy_id="f")],
+        "security_groups": [group("a", web(remote_address_group_id="x"))],
+        "address_groups": [{"id": "x", "addresses": ["192.0.2.1"]}],
+        "firewall_policies": [{"id": "f", "firewall_rules": [{"id": "w", "action": "reject"}]}],
+    })  # fmt: skip
+    refs: list[Any] = [("address_groups", "x"), ("firewall_policies", "f")]
+    world.state.apply(world.state.stage(deletes=refs))
+    world.policies.refresh_all()
+    assert world.ask("p1", "ingress", "tcp 192.0.2.1 > 10.0.0.5:80").reason == "default_deny"
+    assert world.ask("p1", "egress", "tcp 10.0.0.5 > 8.8.8.8:80").reason == "firewall_default"
+    assert (len(world.policies.members), len(world.policies.firewalls)) == (0, 0)
+
+
 def test_every_reason_has_a_meaning() -> None:
     assert all(MEANINGS.values())
     assert set(Judgement.__annotations__) >= {"action", "reason", "rule", "group", "member", "remote"}
