@@ -17,6 +17,7 @@ cdef extern from "endian.h" nogil:
 cdef extern from "flow.h" nogil:
     enum:
         FLOW_RUN            # packets that one call of the next two takes at most
+        FLOW_KEPT           # flags that are not parsing's
     uint64_t flow_keys(
         const uint8_t *memory, const uint32_t *offset, const uint32_t *length, const uint32_t *verdict,
         uint8_t *key, uint32_t *flags, uint32_t *layers,
@@ -325,7 +326,7 @@ cdef inline uint32_t parse_one(batch_t *b, uint32_t i, const hash_keys *h) noexc
     # Key, layers, flags, and hash unless `h` is NULL, of packet i; returns 1 if it has a key.
     cdef const uint8_t *at = b.memory + b.offset[i]
     cdef uint32_t flags = parse(at, b.length[i], &b.key[i], &b.layers[i])
-    b.flags[i] = flags
+    b.flags[i] = b.flags[i] & FLOW_KEPT | flags
     if h != NULL:
         b.hash[i] = hash_packet(h, at, &b.key[i], flags, b.layers[i])
     return b.key[i].version != 0

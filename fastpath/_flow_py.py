@@ -31,7 +31,7 @@ from fastpath._batch_py import KEY_BYTES
 from fastpath._hasher_py import Hasher
 from fastpath.batch import Batch
 from fastpath.endpoints import FiveTuple
-from fastpath.flags import Flags
+from fastpath.flags import OTHERS, Flags
 
 MAX_TAGS: Final = 4
 MAX_EXTENSIONS: Final = 8
@@ -249,8 +249,9 @@ def _finish(hasher: Hasher, total: int) -> int:
 def extract(batch: Batch, hasher: Hasher | None = None) -> int:
     """Fill in the columns key, layers, flags and hash of every packet that is not dropped.
 
-    Returns how many have a key. Without a `hasher`, the one of the default seed is used. Raises ValueError for a
-    closed batch, BatchInUseError if another thread works on it.
+    Of `flags`, the bits above the lower 16 stay: they say what others know of the packet. Returns how
+    many have a key. Without a `hasher`, the one of the default seed is used. Raises ValueError for a closed batch,
+    BatchInUseError if another thread works on it.
     """
     return _extract(batch, _DEFAULT if hasher is None else hasher)
 
@@ -268,7 +269,8 @@ def _extract(batch: Batch, hasher: Hasher | None) -> int:
         if verdict[i]:
             continue
         frame = bytes(memory[offset[i] : offset[i] + length[i]])
-        key, layer[i], flag[i] = parse(frame)
+        key, layer[i], flags = parse(frame)
+        flag[i] = flag[i] & OTHERS | flags
         column[i * KEY_BYTES : (i + 1) * KEY_BYTES] = key
         if key != _NONE:
             found += 1

@@ -19,13 +19,15 @@ from fastpath._tables import column
 from fastpath._template import template
 from fastpath.vxlan_errors import DroppedError
 
+# Of every call's counters, bytes. A size that the compiler knows would become a slower loop of microcode.
+cdef size_t counted = COUNTERS * sizeof(uint64_t)
 
 
 def decap(Batch batch not None, Vtep vtep not None):
     """See `fastpath._vxlan_py.decap`."""
     cdef uint64_t[COUNTERS] counts
     cdef VtepTable table
-    memset(counts, 0, sizeof(counts))
+    memset(counts, 0, counted)
     batch.enter()
     table = vtep.acquire()
     try:
@@ -42,7 +44,7 @@ def encap(Batch batch not None, Tunnels tunnels not None, Hasher hasher=None):
     cdef uint64_t[COUNTERS] counts
     cdef uint32_t identification = 0
     cdef TunnelTable table
-    memset(counts, 0, sizeof(counts))
+    memset(counts, 0, counted)
     if hasher is None:
         hasher = default_hasher
     batch.enter()

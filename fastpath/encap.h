@@ -1,8 +1,8 @@
-/* Outer headers for FLOW_LANES packets at once, where all go through plain tunnels with headers of one size, and all have
- * a common shape: see flow.h. `_encap.pxd` does everything else, and says what the bytes are.
+/* Outer headers for FLOW_LANES packets at once, where all go through plain tunnels with headers of one size: those of a
+ * common shape, see flow.h, IPv4 and IPv6 side by side. `_encap.pxd` does everything else, and says what the bytes are.
  *
  * What differs from packet to packet, lengths, checksum, source port, congestion mark, is worked out in one register
- * for all of them; then each gets its tunnel's header and its four words.
+ * for all of them; then each gets its tunnel's header with its four words in it.
  */
 #ifndef NODEPLANE_ENCAP_H
 #define NODEPLANE_ENCAP_H
@@ -22,6 +22,30 @@ struct encap_lanes {
     uint32_t label[FLOW_LANES];     /* IPv6: the bits of the flow label that come from the hash */
     uint32_t size;                  /* bytes of each header: 50, 54, 70 or 74 */
 };
+
+/* A batch's columns, and what all blocks need. */
+struct encap_job {
+    uint8_t *memory;
+    uint32_t *offset, *length, *layers, *hash;
+    const uint32_t *verdict, *tunnel;
+    uint32_t count;
+    uint32_t slot;
+    uint32_t reciprocal;        /* 2^32 / slot */
+    uint32_t slots[FLOW_LANES]; /* where a block's begin */
+    const uint32_t *k;          /* of the hash */
+    uint64_t factor;
+    uint64_t passed;
+};
+
+static inline void encap_begin(struct encap_job *b, uint32_t count, uint32_t slot)
+{
+    b->count = count;
+    b->slot = slot;
+    b->reciprocal = (uint32_t)(((uint64_t)1 << 32) / slot);
+    for (int j = 0; j < FLOW_LANES; j++)
+        b->slots[j] = j * slot;
+    b->passed = 0;
+}
 
 static inline uint32_t encap_word(const uint8_t *at) { uint32_t word; memcpy(&word, at, 4); return word; }
 
@@ -51,94 +75,242 @@ static inline flow_u32 encap_big32(flow_u32 v)
     return v << 16 | v >> 16;
 }
 
-/* The headers: `first` and `second` at `place` and `place + step`, `third` and `fourth` are UDP's. */
-static inline __attribute__((always_inline)) void encap_write(
-    uint8_t *memory, const uint32_t *offset, const struct encap_lanes *t, uint32_t size, uint32_t step,
-    const uint32_t *first, const uint32_t *second, const uint32_t *third, const uint32_t *fourth)
+/* Offsets modulo the size of a slot. The quotient by multiplication is right or one too small. */
+static inline flow_u32 encap_room(flow_u32 offset, uint32_t slot, uint32_t reciprocal)
 {
-    const uint32_t place = step == 8 ? 36 : 56;
+    const flow_u64 by = (flow_u64){0} + reciprocal;
+    flow_u64 even = FLOW_TIMES(offset, by) >> 32;
+    flow_u64 odd = FLOW_TIMES((flow_u64)offset >> 32, by) & ~(uint64_t)0xFFFFFFFF;
+    offset -= (flow_u32)(even | odd) * slot;
+    return offset - ((flow_u32)(offset >= slot) & slot);
+}
+
+/* The headers: the first two words at `place` before the packet and `step` bytes later, the others are UDP's. */
+static inline __attribute__((always_inline)) void encap_write_one(
+    uint8_t *at, const uint8_t *header, uint32_t size, uint32_t place, uint32_t step, const uint32_t *word)
+{
+    memcpy(at - size, header, size);
+    memcpy(at - place, word, 4);
+    memcpy(at - place + step, word + FLOW_LANES, 4);
+    memcpy(at - 16, word + 2 * FLOW_LANES, 4);
+    memcpy(at - 12, word + 3 * FLOW_LANES, 4);
+}
+
+#if FLOW_LANES == 8
+
+/* The first 32 bytes of a header of 50, 54, 70 or 74 bytes, and the last 32, over IPv4 or IPv6: H(i) is its own byte,
+ * W(i) byte i of the packet's four words. */
+#define ENCAP_4(F, i) F(i), F(i + 1), F(i + 2), F(i + 3)
+#define ENCAP_12(F, i) ENCAP_4(F, i), ENCAP_4(F, i + 4), ENCAP_4(F, i + 8)
+#define ENCAP_50(H, W) \
+    ENCAP_12(H, 0), H(12), H(13), ENCAP_4(W, 0), ENCAP_4(H, 18), ENCAP_4(W, 4), ENCAP_4(H, 26), H(30), H(31)
+#define ENCAP_54(H, W) \
+    ENCAP_12(H, 0), ENCAP_4(H, 12), H(16), H(17), ENCAP_4(W, 0), ENCAP_4(H, 22), ENCAP_4(W, 4), H(30), H(31)
+#define ENCAP_70(H, W) \
+    ENCAP_12(H, 0), H(12), H(13), ENCAP_4(W, 0), ENCAP_4(W, 4), ENCAP_4(H, 22), ENCAP_4(H, 26), H(30), H(31)
+#define ENCAP_74(H, W) \
+    ENCAP_12(H, 0), ENCAP_4(H, 12), H(16), H(17), ENCAP_4(W, 0), ENCAP_4(W, 4), ENCAP_4(H, 26), H(30), H(31)
+#define ENCAP_LAST4(H, W) \
+    ENCAP_4(H, 0), ENCAP_4(W, 4), ENCAP_4(H, 8), ENCAP_4(H, 12), ENCAP_4(W, 8), ENCAP_4(W, 12), ENCAP_4(H, 24), ENCAP_4(H, 28)
+#define ENCAP_LAST6(H, W) \
+    ENCAP_12(H, 0), ENCAP_4(H, 12), ENCAP_4(W, 8), ENCAP_4(W, 12), ENCAP_4(H, 24), ENCAP_4(H, 28)
+#define ENCAP_WHERE(H, W) { \
+    {ENCAP_50(H, W)}, {ENCAP_54(H, W)}, {ENCAP_70(H, W)}, {ENCAP_74(H, W)}, {ENCAP_LAST4(H, W)}, {ENCAP_LAST6(H, W)}, \
+}
+#if defined(__AVX512VBMI__)
+/* As VPERMT2B takes it, for the words in the lower and in the higher half of a register. */
+#define ENCAP_HEADER(i) 32 + (i)
+#define ENCAP_LOW(i) i
+#define ENCAP_HIGH(i) 16 + (i)
+static const uint8_t encap_where[2][6][32] __attribute__((aligned(64))) = {
+    ENCAP_WHERE(ENCAP_HEADER, ENCAP_LOW), ENCAP_WHERE(ENCAP_HEADER, ENCAP_HIGH),
+};
+#else
+/* As VPSHUFB takes it: 0 where the header's bytes stay. */
+#define ENCAP_HEADER(i) 128
+#define ENCAP_WORD(i) i
+static const uint8_t encap_where[1][6][32] __attribute__((aligned(64))) = {ENCAP_WHERE(ENCAP_HEADER, ENCAP_WORD)};
+#endif
+
+static inline __m256i encap_load(const uint8_t *at) { return _mm256_loadu_si256((const __m256i *)at); }
+
+/* All lanes: the words, each with its place's constant bits, are put into the header while that is in registers. */
+static inline __attribute__((always_inline)) void encap_write(
+    uint8_t *memory, const uint32_t *offset, const struct encap_lanes *t, uint32_t size, const flow_u32 *word)
+{
+    const int which = size == 50 ? 0 : size == 54 ? 1 : size == 70 ? 2 : 3;
+    const __m256i low01 = (__m256i)FLOW_ZIPLO(word[0], word[1]), low23 = (__m256i)FLOW_ZIPLO(word[2], word[3]);
+    const __m256i high01 = (__m256i)FLOW_ZIPHI(word[0], word[1]), high23 = (__m256i)FLOW_ZIPHI(word[2], word[3]);
+    const __m256i rows[4] = {
+        _mm256_unpacklo_epi64(low01, low23), _mm256_unpackhi_epi64(low01, low23),
+        _mm256_unpacklo_epi64(high01, high23), _mm256_unpackhi_epi64(high01, high23),
+    };
     for (int j = 0; j < FLOW_LANES; j++) {
         uint8_t *at = memory + offset[j];
-        memcpy(at - size, t->header[j], size);
-        memcpy(at - place, first + j, 4);
-        memcpy(at - place + step, second + j, 4);
-        memcpy(at - 16, third + j, 4);
-        memcpy(at - 12, fourth + j, 4);
+        const uint8_t *header = t->header[j];
+        const __m256i row = rows[j & 3];
+        __m256i one = encap_load(header), other = encap_load(header + size - 32);
+#if defined(__AVX512VBMI__)
+        one = _mm256_permutex2var_epi8(row, encap_load(encap_where[j >> 2][which]), one);
+        other = _mm256_permutex2var_epi8(row, encap_load(encap_where[j >> 2][4 + which / 2]), other);
+#else
+        const __m256i both = j < 4 ? _mm256_permute2x128_si256(row, row, 0x00) : _mm256_permute2x128_si256(row, row, 0x11);
+        one = _mm256_or_si256(one, _mm256_shuffle_epi8(both, encap_load(encap_where[0][which])));
+        other = _mm256_or_si256(other, _mm256_shuffle_epi8(both, encap_load(encap_where[0][4 + which / 2])));
+#endif
+        if (size >= 70)
+            _mm_storeu_si128((__m128i *)(at - 48), _mm_loadu_si128((const __m128i *)(header + size - 48)));
+        _mm256_storeu_si256((__m256i *)(at - size), one);
+        _mm256_storeu_si256((__m256i *)(at - 32), other);
     }
 }
 
-/* The columns point at the block's first packet, whose slot begins at `slot_start` if nothing was compacted.
- * Returns 1, or 0 and has done nothing. */
-static inline __attribute__((always_inline)) int encap_block(
-    uint8_t *memory, uint32_t *offset, uint32_t *length, const uint32_t *verdict, const uint32_t *tunnel,
-    uint32_t *layers, uint32_t *hash, uint32_t slot_start, uint32_t slot, const struct encap_lanes *t,
-    const uint32_t *k, uint64_t factor)
+#else
+
+static inline __attribute__((always_inline)) void encap_write(
+    uint8_t *memory, const uint32_t *offset, const struct encap_lanes *t, uint32_t size, const flow_u32 *word)
 {
-    const flow_u32 lane = {
-        0, 1, 2, 3,
-#if FLOW_LANES == 8
-        4, 5, 6, 7,
+    uint32_t words[4][FLOW_LANES];
+    memcpy(words, word, sizeof words);
+    for (int j = 0; j < FLOW_LANES; j++)
+        encap_write_one(memory + offset[j], t->header[j], size, size < 70 ? 36 : 56, size < 70 ? 8 : 4, words[0] + j);
+}
+
 #endif
-    };
-    flow_u32 column[4], wrong, bad4, bad6, size, total, sum, port, protocol, mark, starts, hashed;
-    uint32_t word[4][FLOW_LANES];
-    int six;
+
+/* Some lanes. */
+static inline void encap_write_some(
+    uint8_t *memory, const uint32_t *offset, const struct encap_lanes *t, const flow_u32 *word, uint32_t which)
+{
+    uint32_t words[4][FLOW_LANES];
+    memcpy(words, word, sizeof words);
+    for (; which; which &= which - 1) {
+        const uint32_t j = __builtin_ctz(which);
+        uint8_t *at = memory + offset[j];
+        if (t->size == 50)
+            encap_write_one(at, t->header[j], 50, 36, 8, words[0] + j);
+        else if (t->size == 54)
+            encap_write_one(at, t->header[j], 54, 36, 8, words[0] + j);
+        else
+            encap_write_one(at, t->header[j], t->size, 56, 4, words[0] + j);
+    }
+}
+
+/* What is written for a block, and for which of its packets: bit j for packet j. */
+struct encap_work {
+    flow_u32 word[4], hash, layers, done;
+    uint32_t good;
+};
+
+/* Works out the block of packets from `i` on, and changes nothing. */
+static inline __attribute__((always_inline)) void encap_words(
+    const struct encap_job *b, uint32_t i, const struct encap_lanes *t, struct encap_work *w)
+{
+    const uint32_t *offset = b->offset + i;
+    struct flow_shapes s;
+    flow_u32 wrong, size, room, sum, mark, starts, hashed, place;
+    uint32_t moved[FLOW_LANES];
 
     starts = flow_load(offset);
-    size = flow_load(length);
-    wrong = flow_load(verdict) | (flow_load(tunnel) ^ flow_load(t->number));
-    wrong |= (flow_u32)(size > flow_load(t->most));
-    /* The room before the packet: at least the header, and no more than its own slot has. */
-    wrong |= (flow_u32)(starts - slot_start - lane * slot - t->size > slot - t->size);
+    size = flow_load(b->length + i);
+    /* The room before the packet, in its slot: nearly always that of the same number. */
+    room = starts - i * b->slot - flow_load(b->slots);
+    if (!FLOW_POSITIVE((room - t->size) | (b->slot - 1 - room)))
+        room = encap_room(starts, b->slot, b->reciprocal);
+    wrong = flow_load(b->verdict + i) | (flow_load(b->tunnel + i) ^ flow_load(t->number));
+    wrong |= ((flow_load(t->most) - size) | (room - t->size)) >> 31;
 
-    flow_turn(memory + 12, offset, column);
-    total = (column[1] & 0xFF) << 8 | (column[1] >> 8 & 0xFF);
-    bad4 = (column[0] << 8 ^ 0x45000800) & 0xFFFFFF00;
-    bad4 |= (column[2] & 0xFF3F) | ((size - total - 14) | (total - 24)) >> 31;
-    protocol = column[2] >> 24;
-    bad4 |= ~((flow_u32)(protocol == 6) | (flow_u32)(protocol == 17));
-    if (FLOW_ZEROS(wrong | bad4) == FLOW_ALL) {
-        six = 0;
-        mark = column[0] >> 24;
-        hashed = flow_hash4(memory, offset, protocol, k, factor);
+    flow_turn(b->memory + 10, offset, s.word);
+    place = (flow_u32){0} + (14 + t->size) + (t->size << 16);
+    w->good = FLOW_ALL;
+    w->done = ~(flow_u32){0};
+    flow_look4(&s, size);
+    if (FLOW_ZEROS(wrong | s.bad4) == FLOW_ALL) {
+        mark = s.word[1] >> 8;
+        place += 34 << 16;
+        hashed = flow_hash4(b->memory, offset, s.protocol, b->k, b->factor);
     } else {
-        total = column[1] >> 24 | (column[1] >> 8 & 0xFF00);
-        protocol = column[2] & 0xFF;
-        bad6 = ((column[0] ^ 0x0060DD86) & 0x00F0FFFF) | ((size - total - 54) | (total - 4)) >> 31;
-        bad6 |= ~((flow_u32)(protocol == 6) | (flow_u32)(protocol == 17));
-        if (FLOW_ZEROS(wrong | bad6) != FLOW_ALL)
-            return 0;
-        six = 20;
-        mark = column[0] >> 28;
-        hashed = flow_hash6(memory, offset, protocol, k, factor);
+        flow_look6(&s, size);
+        if (FLOW_ZEROS(wrong | s.bad6) == FLOW_ALL) {
+            mark = s.word[1] >> 12;
+            place += 54 << 16;
+            hashed = flow_hash6(b->memory, offset, s.word[3], s.protocol, b->k, b->factor);
+        } else {
+            flow_look(&s, size);
+            w->good = FLOW_ZEROS(wrong | FLOW_PICK(s.four, s.bad4, s.bad6));
+            if (w->good != FLOW_ALL) {
+                const flow_u32 tagged = flow_tagged(&s);
+                if (FLOW_ZEROS(tagged) != FLOW_ALL) {
+                    /* Behind the tag, everything is as without, four bytes later. */
+                    flow_store(moved, starts + (tagged & 4));
+                    offset = moved;
+                    flow_turn(b->memory + 10, offset, s.word);
+                    flow_look(&s, size - (tagged & 4));
+                    place += tagged & (4 | 4 << 16);
+                }
+                wrong |= FLOW_PICK(s.four, s.bad4, s.bad6);
+                w->done = (flow_u32)(wrong == 0);
+                w->good = FLOW_ZEROS(wrong);
+                if (!w->good)
+                    return;
+            }
+            mark = FLOW_PICK(s.four, s.word[1] >> 8, s.word[1] >> 12);
+            place += (54 << 16) - (s.four & 20 << 16);
+            hashed = flow_hash(b->memory, offset, s.word[3], s.four, s.protocol, b->k, b->factor);
+        }
     }
     mark &= flow_load(t->mark);
-    flow_store(hash, hashed);
-    port = encap_big16((hashed & 0x3FFF) | 0xC000);
-    flow_store(word[2], port | flow_load(t->word[2]));
-    flow_store(word[3], encap_big16(size + 16));
+    w->hash = hashed;
+    w->layers = place;
+    w->word[2] = encap_big16((hashed & 0x3FFF) | 0xC000) | flow_load(t->word[2]);
+    w->word[3] = encap_big16(size + 16);
     if (t->size < 70) {
         sum = size + 36 + mark + flow_load(t->ip_sum);
         sum = (sum & 0xFFFF) + (sum >> 16);
         sum = (sum & 0xFFFF) + (sum >> 16);
-        flow_store(word[0], flow_load(t->word[0]) | mark << 8 | encap_big16(size + 36) << 16);
-        flow_store(word[1], flow_load(t->word[1]) | encap_big16(sum ^ 0xFFFF) << 16);
-        if (t->size == 50)
-            encap_write(memory, offset, t, 50, 8, word[0], word[1], word[2], word[3]);
-        else
-            encap_write(memory, offset, t, 54, 8, word[0], word[1], word[2], word[3]);
+        w->word[0] = flow_load(t->word[0]) | mark << 8 | encap_big16(size + 36) << 16;
+        w->word[1] = flow_load(t->word[1]) | encap_big16(sum ^ 0xFFFF) << 16;
     } else {
-        flow_store(word[0], flow_load(t->word[0]) | encap_big32(mark << 20 | (hashed >> 12 & flow_load(t->label))));
-        flow_store(word[1], flow_load(t->word[1]) | encap_big16(size + 16));
-        if (t->size == 70)
-            encap_write(memory, offset, t, 70, 4, word[0], word[1], word[2], word[3]);
-        else
-            encap_write(memory, offset, t, 74, 4, word[0], word[1], word[2], word[3]);
+        w->word[0] = flow_load(t->word[0]) | encap_big32(mark << 20 | (hashed >> 12 & flow_load(t->label)));
+        w->word[1] = flow_load(t->word[1]) | encap_big16(size + 16);
     }
-    flow_store(layers, (flow_u32){0} + (14 + t->size) + ((34 + six + t->size) << 16));
-    flow_store(offset, starts - t->size);
-    flow_store(length, size + t->size);
-    return 1;
+}
+
+/* Writes it. */
+static inline __attribute__((always_inline)) void encap_put(
+    const struct encap_job *b, uint32_t i, const struct encap_lanes *t, const struct encap_work *w)
+{
+    uint32_t *offset = b->offset + i, *length = b->length + i, *layers = b->layers + i, *hash = b->hash + i;
+    if (w->good == FLOW_ALL) {
+        if (t->size == 50)
+            encap_write(b->memory, offset, t, 50, w->word);
+        else if (t->size == 54)
+            encap_write(b->memory, offset, t, 54, w->word);
+        else if (t->size == 70)
+            encap_write(b->memory, offset, t, 70, w->word);
+        else
+            encap_write(b->memory, offset, t, 74, w->word);
+        flow_store(hash, w->hash);
+        flow_store(layers, w->layers);
+        flow_store(offset, flow_load(offset) - t->size);
+        flow_store(length, flow_load(length) + t->size);
+    } else if (w->good) {
+        encap_write_some(b->memory, offset, t, w->word, w->good);
+        flow_store(hash, FLOW_PICK(w->done, w->hash, flow_load(hash)));
+        flow_store(layers, FLOW_PICK(w->done, w->layers, flow_load(layers)));
+        flow_store(offset, flow_load(offset) - (w->done & t->size));
+        flow_store(length, flow_load(length) + (w->done & t->size));
+    }
+}
+
+/* Both; returns for which packets. */
+static inline __attribute__((always_inline)) uint32_t encap_block(
+    const struct encap_job *b, uint32_t i, const struct encap_lanes *t)
+{
+    struct encap_work work;
+    encap_words(b, i, t, &work);
+    encap_put(b, i, t, &work);
+    return work.good;
 }
 
 #endif
@@ -149,38 +321,60 @@ static inline void encap_fetch(const uint8_t *at)
     __builtin_prefetch(at - 1, 1);
 }
 
-/* Packets through one tunnel from `start` on, block by block, until one has others in it; returns where that begins.
- * Asks for the memory of later packets. */
+/* Packets through one tunnel from `start` on, block by block, up to the first with others in it; returns where the next
+ * begins, and in `left` which of the last one's are still to do: they are for `encode`. Where the first one has packets of
+ * another tunnel, nothing is done. Asks for the memory of later packets. */
 static __attribute__((noinline, unused)) uint32_t encap_blocks(
-    uint8_t *memory, uint32_t *offset, uint32_t *length, const uint32_t *verdict, const uint32_t *tunnel,
-    uint32_t *layers, uint32_t *hash, uint32_t slot, const struct encap_lanes *t, const uint32_t *k, uint64_t factor,
-    uint32_t start, uint32_t end)
+    struct encap_job *b, uint32_t start, const struct encap_lanes *t, uint32_t *left)
 {
+    *left = 0;
 #if FLOW_LANES > 1
-    while (start + FLOW_LANES <= end) {
-        if (start + ENCAP_AHEAD + FLOW_LANES <= end)
-            for (int j = 0; j < FLOW_LANES; j++)
-                encap_fetch(memory + offset[start + ENCAP_AHEAD + j]);
-        if (!encap_block(memory, offset + start, length + start, verdict + start, tunnel + start, layers + start,
-                         hash + start, start * slot, slot, t, k, factor))
+    uint32_t good = FLOW_ALL;
+#if FLOW_LANES == 8
+    /* A block is written after the next one has been worked out, so that two chains of dependent steps run side by
+     * side. With half the registers, that is slower. */
+    struct encap_work work[2];
+    uint32_t turn = 0;
+    int waiting = 0;
+#endif
+    while (good == FLOW_ALL && start + FLOW_LANES <= b->count) {
+        if (FLOW_ZEROS(flow_load(b->tunnel + start) ^ flow_load(t->number)) != FLOW_ALL)
             break;
+        if (start + ENCAP_AHEAD + FLOW_LANES <= b->count)
+            for (int j = 0; j < FLOW_LANES; j++)
+                encap_fetch(b->memory + b->offset[start + ENCAP_AHEAD + j]);
+#if FLOW_LANES == 8
+        encap_words(b, start, t, &work[turn]);
+        if (waiting)
+            encap_put(b, start - FLOW_LANES, t, &work[turn ^ 1]);
+        waiting = 1;
+        good = work[turn].good;
+        turn ^= 1;
+#else
+        good = encap_block(b, start, t);
+#endif
+        b->passed += __builtin_popcount(good);
         start += FLOW_LANES;
     }
+#if FLOW_LANES == 8
+    if (waiting)
+        encap_put(b, start - FLOW_LANES, t, &work[turn ^ 1]);
+#endif
+    *left = good ^ FLOW_ALL;
 #endif
     return start;
 }
 
-/* One block from `start` on, each packet through its own tunnel; 1 if that is done. */
-static __attribute__((noinline, unused)) int encap_mixed(
-    uint8_t *memory, uint32_t *offset, uint32_t *length, const uint32_t *verdict, const uint32_t *tunnel,
-    uint32_t *layers, uint32_t *hash, uint32_t slot, const struct encap_lanes *t, const uint32_t *k, uint64_t factor,
-    uint32_t start)
+/* One block from `start` on, each packet through its own tunnel; returns which are still to do. */
+static __attribute__((noinline, unused)) uint32_t encap_mixed(
+    struct encap_job *b, uint32_t start, const struct encap_lanes *t)
 {
 #if FLOW_LANES > 1
-    return encap_block(memory, offset + start, length + start, verdict + start, tunnel + start, layers + start,
-                       hash + start, start * slot, slot, t, k, factor);
+    const uint32_t good = encap_block(b, start, t);
+    b->passed += __builtin_popcount(good);
+    return good ^ FLOW_ALL;
 #else
-    return 0;
+    return 1;
 #endif
 }
 

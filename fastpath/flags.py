@@ -1,8 +1,9 @@
-"""What parsing found in a packet: the bits of a batch's `flags` column."""
+"""What is known of a packet: the bits of a batch's `flags` column. The lower 16 are what parsing found."""
 
 from __future__ import annotations
 
 from enum import IntFlag
+from typing import Final
 
 
 class Flags(IntFlag):
@@ -39,8 +40,12 @@ class Flags(IntFlag):
     PARTIAL_CHECKSUM = 1 << 24
     """The layer 4 checksum field holds only the pseudo header's sum; the rest is still to be done."""
     VALID_CHECKSUM = 1 << 25
-    """The layer 4 checksum is known to be right: a device or `fastpath.checksum.verify` looked. Set by the caller."""
+    """The layer 4 checksum is known to be right: `fastpath.checksum.verify` looked, or a device, as the caller says."""
     YELLOW = 1 << 28
     """A meter found the packet above its committed rate (RFC 2697, RFC 2698)."""
     RED = 1 << 29
     """A meter found it above the excess burst or the peak rate; with neither bit, a packet is green."""
+
+
+OTHERS: Final = 0xFFFF0000
+"""Bits that parsing leaves as they are."""

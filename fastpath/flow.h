@@ -2,77 +2,19 @@
  * fragment; TCP or UDP; whole. `_flow.pxd` parses everything else.
  *
  * A block is FLOW_LANES packets. The words that all checks need are loaded from each and turned (a transposition), so
- * that one comparison serves the whole block; then every packet that passed has its key shuffled together. Where wider
- * registers exist, eight lanes stay the choice: sixteen were slower on cold memory and no faster on hot.
+ * that one comparison serves the whole block; then every packet that passed has its key shuffled together. Words begin
+ * at byte 10 of a packet, so that three turns have all that either version needs, and blocks of both go the same way.
  *
  * Up to 64 bytes at a packet's first byte are read whatever its length is; bytes behind its end never influence a result.
  */
 #ifndef NODEPLANE_FLOW_H
 #define NODEPLANE_FLOW_H
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "lanes.h"
 
-#if defined(__AVX2__)
-#include <immintrin.h>
-#define FLOW_LANES 8
-#elif defined(__SSE2__)
-#include <emmintrin.h>
-#define FLOW_LANES 4
-#elif defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#include <arm_neon.h>
-#define FLOW_LANES 4
-#else
-#define FLOW_LANES 1        /* no blocks: every packet goes through `parse` */
-#endif
+#define FLOW_KEPT 0xFFFF0000u      /* flags that others set: `fastpath.flags.OTHERS` */
 
 #if FLOW_LANES > 1
-
-#define FLOW_ALL ((1u << FLOW_LANES) - 1)
-
-typedef uint32_t flow_u32 __attribute__((vector_size(FLOW_LANES * 4)));
-typedef uint64_t flow_u64 __attribute__((vector_size(FLOW_LANES * 4)));
-typedef uint8_t flow_u8 __attribute__((vector_size(16)));
-
-static inline flow_u32 flow_load(const void *at) { flow_u32 v; memcpy(&v, at, sizeof v); return v; }
-static inline void flow_store(void *at, flow_u32 v) { memcpy(at, &v, sizeof v); }
-
-#if FLOW_LANES == 8
-#define FLOW_AT(j) _mm_loadu_si128((const __m128i *)(memory + offset[j]))
-#define FLOW_ROWS(q) ((flow_u32)_mm256_inserti128_si256(_mm256_castsi128_si256(FLOW_AT(q)), FLOW_AT(4 + q), 1))
-#define FLOW_ZIPLO(a, b) ((flow_u32)_mm256_unpacklo_epi32((__m256i)(a), (__m256i)(b)))
-#define FLOW_ZIPHI(a, b) ((flow_u32)_mm256_unpackhi_epi32((__m256i)(a), (__m256i)(b)))
-#define FLOW_TIMES(a, b) ((flow_u64)_mm256_mul_epu32((__m256i)(a), (__m256i)(b)))
-#define FLOW_ZEROS(v) ((uint32_t)_mm256_movemask_ps((__m256)((v) == 0)))
-#elif defined(__SSE2__)
-#define FLOW_ROWS(q) flow_load(memory + offset[q])
-#define FLOW_ZIPLO(a, b) ((flow_u32)_mm_unpacklo_epi32((__m128i)(a), (__m128i)(b)))
-#define FLOW_ZIPHI(a, b) ((flow_u32)_mm_unpackhi_epi32((__m128i)(a), (__m128i)(b)))
-#define FLOW_TIMES(a, b) ((flow_u64)_mm_mul_epu32((__m128i)(a), (__m128i)(b)))
-#define FLOW_ZEROS(v) ((uint32_t)_mm_movemask_ps((__m128)((v) == 0)))
-#else
-#define FLOW_ROWS(q) flow_load(memory + offset[q])
-#define FLOW_ZIPLO(a, b) ((flow_u32)vzip1q_u32((uint32x4_t)(a), (uint32x4_t)(b)))
-#define FLOW_ZIPHI(a, b) ((flow_u32)vzip2q_u32((uint32x4_t)(a), (uint32x4_t)(b)))
-#define FLOW_TIMES(a, b) ((flow_u64)vmull_u32(vmovn_u64((uint64x2_t)(a)), vmovn_u64((uint64x2_t)(b))))
-#define FLOW_ZEROS(v) (vaddvq_u32((uint32x4_t)((flow_u32)((v) == 0) & (flow_u32){1, 2, 4, 8})))
-#endif
-
-/* The low 32 bits of each 64-bit lane multiplied; FLOW_ZEROS: bit j is set where lane j is zero. */
-
-/* The four words at `memory` of each packet of a block, turned: lane j of column c is word c of packet j. */
-static inline void flow_turn(const uint8_t *memory, const uint32_t *offset, flow_u32 *column)
-{
-    /* The 128-bit part L of row q is packet 4 L + q, so that nothing moves between parts. */
-    flow_u32 a = FLOW_ROWS(0), b = FLOW_ROWS(1), c = FLOW_ROWS(2), d = FLOW_ROWS(3);
-    flow_u32 ac = FLOW_ZIPLO(a, c), bd = FLOW_ZIPLO(b, d);
-    column[0] = FLOW_ZIPLO(ac, bd);
-    column[1] = FLOW_ZIPHI(ac, bd);
-    ac = FLOW_ZIPHI(a, c), bd = FLOW_ZIPHI(b, d);
-    column[2] = FLOW_ZIPLO(ac, bd);
-    column[3] = FLOW_ZIPHI(ac, bd);
-}
 
 /* `row` are the 16 bytes from offset 22 of an IPv4 packet: TTL, protocol, checksum; source; destination; ports. */
 static inline void flow_key4(uint8_t *key, const uint8_t *row)
@@ -118,6 +60,7 @@ static inline void flow_key6(uint8_t *key, const uint8_t *at)
     memcpy(key + 32, &rest, 8);
 }
 
+#if FLOW_LANES != 8
 /* A key of either version: offsets from `memory`, protocol and version, all bits set if an address has 16 bytes. */
 static inline void flow_key(
     uint8_t *key, const uint8_t *memory, uint32_t source, uint32_t destination, uint32_t ports, uint32_t rest, uint32_t wide)
@@ -137,9 +80,10 @@ static inline void flow_key(
     memcpy(key + 16, &other, 16);
     memcpy(key + 32, &tail, 8);
 }
+#endif
 
 /* One multiplication of the hash: (a + key) * (b + other), added to the sums of the even and of the odd lanes. */
-static inline void flow_add(flow_u64 *even, flow_u64 *odd, flow_u32 a, uint32_t key, flow_u32 b, uint32_t other)
+static inline void flow_add_keys(flow_u64 *even, flow_u64 *odd, flow_u32 a, flow_u32 key, flow_u32 b, flow_u32 other)
 {
     a += key;
     b += other;
@@ -147,9 +91,25 @@ static inline void flow_add(flow_u64 *even, flow_u64 *odd, flow_u32 a, uint32_t 
     *odd += FLOW_TIMES((flow_u64)a >> 32, (flow_u64)b >> 32);
 }
 
+static inline void flow_add(flow_u64 *even, flow_u64 *odd, flow_u32 a, uint32_t key, flow_u32 b, uint32_t other)
+{
+    flow_add_keys(even, odd, a, (flow_u32){0} + key, b, (flow_u32){0} + other);
+}
+
+#if FLOW_LANES == 8
+/* Bits 32 to 63 of (sum ^ sum >> 32) * factor, in 32-bit steps; the sums' lanes become one register's. */
+static inline flow_u32 flow_finish(flow_u64 even, flow_u64 odd, uint64_t factor)
+{
+    const flow_u64 mask = (flow_u64){0} + ((uint64_t)0xFFFFFFFF << 32), first = (flow_u64){0} + (factor & 0xFFFFFFFF);
+    const flow_u32 low = (flow_u32)FLOW_PICK(mask, odd ^ odd << 32, even ^ even >> 32);
+    const flow_u32 high = (flow_u32)FLOW_PICK(mask, odd, even >> 32);
+    const flow_u32 carried = (flow_u32)FLOW_PICK(mask, FLOW_TIMES((flow_u64)low >> 32, first), FLOW_TIMES(low, first) >> 32);
+    return carried + low * (uint32_t)(factor >> 32) + high * (uint32_t)factor;
+}
+#else
+/* There, multiplying 32-bit lanes takes several steps: each sum by itself. */
 static inline flow_u64 flow_high(flow_u64 sum, uint64_t factor)
 {
-    /* Bits 32 to 63 of (sum ^ sum >> 32) * factor, in 32-bit steps. */
     const flow_u64 low = (flow_u64){0} + (factor & 0xFFFFFFFF), high = (flow_u64){0} + (factor >> 32);
     flow_u64 shifted = sum >> 32;
     sum ^= shifted;
@@ -160,47 +120,186 @@ static inline flow_u32 flow_finish(flow_u64 even, flow_u64 odd, uint64_t factor)
 {
     return (flow_u32)((flow_high(even, factor) & 0xFFFFFFFF) | flow_high(odd, factor) << 32);
 }
+#endif
+
+/* Lanes where a is above b, or the same and `below` is set: one step of a comparison from the lowest word on. */
+static inline flow_u32 flow_above(flow_u32 a, flow_u32 b, flow_u32 below)
+{
+#if FLOW_LANES == 8
+    const __m256i most = _mm256_max_epu32((__m256i)a, (__m256i)b);
+    const flow_u32 least_b = (flow_u32)_mm256_cmpeq_epi32(most, (__m256i)a);
+    const flow_u32 least_a = (flow_u32)_mm256_cmpeq_epi32(most, (__m256i)b);
+    return (least_b & below) | ~least_a;
+#else
+    return (flow_u32)(a > b) | ((flow_u32)(a == b) & below);
+#endif
+}
 
 /* a and b exchanged in the lanes of `swap`. */
-#define FLOW_SWAP(a, b) do { flow_u32 t_ = ((a) ^ (b)) & swap; (a) ^= t_; (b) ^= t_; } while (0)
+#define FLOW_SWAP(a, b) do { flow_u32 t_ = FLOW_PICK(swap, b, a); (b) = FLOW_PICK(swap, a, b); (a) = t_; } while (0)
 
-/* The hashes of a block, `hash_key` of `_flow.pxd`; right only in the lanes of that version. */
+static inline flow_u32 flow_turned_ports(flow_u32 ports, flow_u32 swap)
+{
+    return FLOW_PICK(swap, ports >> 16 | ports << 16, ports);
+}
+
+/* The hashes of a block, `hash_key` of `_flow.pxd`, of packets of one version; `first` is the word at byte 22. */
 static inline flow_u32 flow_hash4(
     const uint8_t *memory, const uint32_t *offset, flow_u32 protocol, const uint32_t *k, uint64_t factor)
 {
-    flow_u32 column[4], swap, ports;
+    flow_u32 word[4], swap, ports;
     flow_u64 even = {0}, odd = {0};
-    flow_turn(memory + 22, offset, column);
-    ports = column[3];
-    swap = (flow_u32)((ports & 0xFFFF) > (ports >> 16))
-        | ((flow_u32)((ports & 0xFFFF) == (ports >> 16)) & (flow_u32)(column[1] > column[2]));
-    FLOW_SWAP(column[1], column[2]);
-    ports = (ports & ~swap) | ((ports >> 16 | ports << 16) & swap);
-    flow_add(&even, &odd, column[1], k[0], column[2], k[1]);
-    flow_add(&even, &odd, ports, k[2], protocol | 4 << 8, k[3]);
+    flow_turn(memory + 26, offset, word);
+    ports = word[2];
+    swap = flow_above(ports & 0xFFFF, ports >> 16, (flow_u32)(word[0] > word[1]));
+    FLOW_SWAP(word[0], word[1]);
+    flow_add(&even, &odd, word[0], k[0], word[1], k[1]);
+    flow_add(&even, &odd, flow_turned_ports(ports, swap), k[2], protocol | 4 << 8, k[3]);
     return flow_finish(even, odd, factor);
 }
 
 static inline flow_u32 flow_hash6(
-    const uint8_t *memory, const uint32_t *offset, flow_u32 protocol, const uint32_t *k, uint64_t factor)
+    const uint8_t *memory, const uint32_t *offset, flow_u32 first, flow_u32 protocol, const uint32_t *k,
+    uint64_t factor)
 {
-    flow_u32 source[4], destination[4], ports, swap;
+    flow_u32 word[9], ports, swap;
     flow_u64 even = {0}, odd = {0};
     int i;
-    flow_turn(memory + 42, offset, source);
-    ports = source[3];
-    flow_turn(memory + 22, offset, source);
-    flow_turn(memory + 38, offset, destination);
+    word[0] = first;
+    flow_turn(memory + 26, offset, word + 1);
+    flow_turn(memory + 42, offset, word + 5);
+    ports = word[8];
     swap = (flow_u32)((ports & 0xFFFF) > (ports >> 16));
     for (i = 0; i < 4; i++)
-        swap = (flow_u32)(source[i] > destination[i]) | ((flow_u32)(source[i] == destination[i]) & swap);
-    ports = (ports & ~swap) | ((ports >> 16 | ports << 16) & swap);
-    flow_add(&even, &odd, ports, k[12], protocol | 6 << 8, k[13]);
+        swap = flow_above(word[i], word[4 + i], swap);
+    flow_add(&even, &odd, flow_turned_ports(ports, swap), k[12], protocol | 6 << 8, k[13]);
     for (i = 0; i < 4; i++) {
-        FLOW_SWAP(source[i], destination[i]);
-        flow_add(&even, &odd, source[i], k[4 + 2 * i], destination[i], k[5 + 2 * i]);
+        FLOW_SWAP(word[i], word[4 + i]);
+        flow_add(&even, &odd, word[i], k[4 + 2 * i], word[4 + i], k[5 + 2 * i]);
     }
     return flow_finish(even, odd, factor);
+}
+
+/* The same of both versions; all bits of `four` are set in the lanes of IPv4. */
+static inline flow_u32 flow_hash(
+    const uint8_t *memory, const uint32_t *offset, flow_u32 first, flow_u32 four, flow_u32 protocol, const uint32_t *k,
+    uint64_t factor)
+{
+    flow_u32 word[9], ports, low, high, swap, swap4;
+    flow_u64 even = {0}, odd = {0};
+    int i;
+    word[0] = first;
+    flow_turn(memory + 26, offset, word + 1);
+    flow_turn(memory + 42, offset, word + 5);
+    ports = FLOW_PICK(four, word[3], word[8]);
+    word[0] = FLOW_PICK(four, word[1], word[0]);
+    word[4] = FLOW_PICK(four, word[2], word[4]);
+    low = ports & 0xFFFF;
+    high = ports >> 16;
+    swap4 = flow_above(low, high, (flow_u32)(word[0] > word[4]));
+    swap = (flow_u32)(low > high);
+    for (i = 0; i < 4; i++)
+        swap = flow_above(word[i], word[4 + i], swap);
+    swap = FLOW_PICK(four, swap4, swap);
+    FLOW_SWAP(word[0], word[4]);
+#define FLOW_KEY(at4, at6) FLOW_PICK(four, (flow_u32){0} + k[at4], (flow_u32){0} + k[at6])
+    flow_add_keys(&even, &odd, word[0], FLOW_KEY(0, 4), word[4], FLOW_KEY(1, 5));
+    flow_add_keys(&even, &odd, flow_turned_ports(ports, swap), FLOW_KEY(2, 12),
+                  protocol | ((flow_u32){0} + (6 << 8) - (four & 2 << 8)), FLOW_KEY(3, 13));
+#undef FLOW_KEY
+    for (i = 1; i < 4; i++) {
+        /* IPv4 has no more: a factor of 0. */
+        FLOW_SWAP(word[i], word[4 + i]);
+        word[i] = (word[i] + k[4 + 2 * i]) & ~four;
+        flow_add(&even, &odd, word[i], 0, word[4 + i], k[5 + 2 * i]);
+    }
+    return flow_finish(even, odd, factor);
+}
+
+/* What the packets of a block are, if there is no tag: of what is 0 in `bad4` or `bad6`, it is a common shape. */
+struct flow_shapes {
+    flow_u32 four;              /* all bits are set in the lanes of IPv4 */
+    flow_u32 protocol;          /* where four is right */
+    flow_u32 bad4, bad6;
+    flow_u32 word[4];           /* bytes 10 to 25 */
+};
+
+/* Words are little-endian. The sign of a difference says which one is greater. */
+static inline __attribute__((always_inline)) void flow_look4(struct flow_shapes *s, flow_u32 size)
+{
+    /* EtherType | version and header length, type of service, total length | identifier, fragment | TTL, protocol */
+    const flow_u32 total = (s->word[1] >> 8 & 0xFF00) | s->word[1] >> 24;
+    s->protocol = s->word[3] >> 8 & 0xFF;
+    s->bad4 = (s->word[0] >> 16 ^ 8) | ((s->word[1] & 0xFF) ^ 0x45) | (s->word[2] & 0xFF3F0000)
+        | ((size - total - 14) | (total - 24)) >> 31
+        | ~((flow_u32)(s->protocol == 6) | (flow_u32)(s->protocol == 17));
+}
+
+static inline __attribute__((always_inline)) void flow_look6(struct flow_shapes *s, flow_u32 size)
+{
+    /* EtherType | version, class, flow label | payload length, next header, hop limit | source */
+    const flow_u32 total = (s->word[2] & 0xFF) << 8 | (s->word[2] >> 8 & 0xFF);
+    s->protocol = s->word[2] >> 16 & 0xFF;
+    s->bad6 = ((s->word[0] >> 16 | (s->word[1] & 0xF0) << 16) ^ 0x60DD86)
+        | ((size - total - 54) | (total - 4)) >> 31
+        | ~((flow_u32)(s->protocol == 6) | (flow_u32)(s->protocol == 17));
+}
+
+static inline __attribute__((always_inline)) void flow_look(struct flow_shapes *s, flow_u32 size)
+{
+    s->four = (flow_u32)(s->word[0] >> 16 == 8);
+    flow_look4(s, size);
+    flow_look6(s, size);
+    s->protocol = FLOW_PICK(s->four, s->word[3] >> 8, s->word[2] >> 16) & 0xFF;
+}
+
+/* All bits of the lanes with a VLAN tag. */
+static inline flow_u32 flow_tagged(const struct flow_shapes *s)
+{
+    const flow_u32 kind = s->word[0] >> 16;
+    return (flow_u32)(kind == 0x0081) | (flow_u32)(kind == 0xA888) | (flow_u32)(kind == 0x0091);
+}
+
+/* The keys of a block of both versions. */
+static inline void flow_keys_both(
+    uint8_t *key, const uint8_t *memory, const uint32_t *offset, flow_u32 four, flow_u32 protocol, uint32_t which)
+{
+    uint32_t ports[FLOW_LANES], rest[FLOW_LANES];
+    uint32_t j;
+    flow_store(ports, flow_load(offset) + 54 - (four & 20));
+    flow_store(rest, protocol | ((flow_u32){0} + (6 << 8) - (four & 2 << 8)));
+#if FLOW_LANES == 8
+    /* Words 22 to 53 of an IPv6 packet are the addresses; in those of an IPv4 packet, they are the second and third. */
+    static const uint32_t table[2][2][8] __attribute__((aligned(64))) = {
+        {{0, 1, 2, 3, 4, 5, 6, 7}, {-1u, -1u, -1u, -1u, -1u, -1u, -1u, -1u}},
+        {{1, 0, 0, 0, 2, 0, 0, 0}, {-1u, 0, 0, 0, -1u, 0, 0, 0}},
+    };
+    uint32_t version[8];
+    flow_store(version, four & 64);
+#define FLOW_ONE(j) do { \
+        const __m256i *row = (const __m256i *)((const uint8_t *)table + version[j]); \
+        __m256i v = _mm256_loadu_si256((const __m256i *)(memory + offset[j] + 22)); \
+        v = _mm256_and_si256(_mm256_permutevar8x32_epi32(v, row[0]), row[1]); \
+        _mm256_storeu_si256((__m256i *)(key + 40 * (j)), v); \
+        memcpy(key + 40 * (j) + 32, memory + ports[j], 4); \
+        memcpy(key + 40 * (j) + 36, rest + (j), 4); \
+    } while (0)
+#else
+    uint32_t source[FLOW_LANES], destination[FLOW_LANES], wide[FLOW_LANES];
+    flow_store(source, flow_load(offset) + 22 + (four & 4));
+    flow_store(destination, flow_load(offset) + 38 - (four & 8));
+    flow_store(wide, ~four);
+#define FLOW_ONE(j) flow_key(key + 40 * (j), memory, source[j], destination[j], ports[j], rest[j], wide[j])
+#endif
+    if (which == FLOW_ALL)
+        for (j = 0; j < FLOW_LANES; j++)
+            FLOW_ONE(j);
+    else
+        for (; which; which &= which - 1) {
+            j = __builtin_ctz(which);
+            FLOW_ONE(j);
+        }
+#undef FLOW_ONE
 }
 
 /* Key, flags, layers, and hash unless `k` is NULL, of those packets of a block that are not dropped and
@@ -211,92 +310,69 @@ static inline __attribute__((always_inline)) uint32_t flow_block(
     uint8_t *key, uint32_t *flags, uint32_t *layers, uint32_t *hash, const uint32_t *k, uint64_t factor,
     uint32_t *others)
 {
-    flow_u32 column[4], size, bad4, bad6, tcp, udp, found, four, protocol, tagged;
-    uint32_t moved[FLOW_LANES];
+    struct flow_shapes s;
+    flow_u32 found, where, tagged, size, hashed = {0};
+    uint32_t moved[FLOW_LANES], kept[3][FLOW_LANES];
     const uint32_t valid = FLOW_ZEROS(flow_load(verdict));
     uint32_t is4, is6, left;
     int j;
 
-    flow_turn(memory + 12, offset, column);
     size = flow_load(length);
-    tagged = column[0] & 0xFFFF;
-    tagged = (flow_u32)(tagged == 0x0081) | (flow_u32)(tagged == 0xA888) | (flow_u32)(tagged == 0x0091);
+    flow_turn(memory + 10, offset, s.word);
+    tagged = flow_tagged(&s);
     if (FLOW_ZEROS(tagged) != FLOW_ALL) {
         /* Behind the tag, everything is as without, four bytes later. */
         flow_store(moved, flow_load(offset) + (tagged & 4));
         offset = moved;
         size -= tagged & 4;
-        flow_turn(memory + 12, offset, column);
+        flow_turn(memory + 10, offset, s.word);
     }
-
-    /* Words are little-endian. EtherType, version and header length, type of service | total length, identifier |
-     * fragment, TTL, protocol | ...  The sign of a difference says which one is greater. */
-    found = (column[1] & 0xFF) << 8 | (column[1] >> 8 & 0xFF);
-    bad4 = (column[0] << 8 ^ 0x45000800) | (column[2] & 0xFF3F) | ((size - found - 14) | (found - 24)) >> 31;
-    /* EtherType, version and class | flow label, payload length | next header, hop limit, source | ... */
-    found = column[1] >> 24 | (column[1] >> 8 & 0xFF00);
-    bad6 = ((column[0] ^ 0x0060DD86) & 0x00F0FFFF) | ((size - found - 54) | (found - 4)) >> 31;
-
-    four = (flow_u32)((column[0] & 0xFFFF) == 8);
-    protocol = (column[2] >> 24 & four) | (column[2] & 0xFF & ~four);
-    tcp = (flow_u32)(protocol == 6);
-    udp = (flow_u32)(protocol == 17);
-    is4 = FLOW_ZEROS(bad4 | ~(tcp | udp)) & valid;
-    is6 = FLOW_ZEROS(bad6 | ~(tcp | udp)) & valid;
-    found = (tcp & 1 << 12) | (udp & 1 << 13) | 1 << 7 | (tagged & 4);
-    tagged &= 4 | 4 << 16;
+    flow_look(&s, size);
+    is4 = FLOW_ZEROS(s.bad4) & valid;
+    is6 = FLOW_ZEROS(s.bad6) & valid;
+    /* TCP is 6, UDP 17: the bit of both tells them apart. */
+    found = ((flow_u32){0} + (1 << 12) + (s.protocol << 8 & 1 << 12)) | 1 << 7 | (tagged & 4)
+        | (flow_load(flags) & FLOW_KEPT);
+    where = tagged & (4 | 4 << 16);
 
     if (is4 == FLOW_ALL) {
         for (j = 0; j < FLOW_LANES; j++)
             flow_key4(key + 40 * j, memory + offset[j] + 22);
         flow_store(flags, found | 1);
-        flow_store(layers, tagged + (14 | 34 << 16));
+        flow_store(layers, where + (14 | 34 << 16));
         if (k)
-            flow_store(hash, flow_hash4(memory, offset, protocol, k, factor));
+            flow_store(hash, flow_hash4(memory, offset, s.protocol, k, factor));
     } else if (is6 == FLOW_ALL) {
         for (j = 0; j < FLOW_LANES; j++)
             flow_key6(key + 40 * j, memory + offset[j]);
         flow_store(flags, found | 2);
-        flow_store(layers, tagged + (14 | 54 << 16));
+        flow_store(layers, where + (14 | 54 << 16));
         if (k)
-            flow_store(hash, flow_hash6(memory, offset, protocol, k, factor));
+            flow_store(hash, flow_hash6(memory, offset, s.word[3], s.protocol, k, factor));
     } else if (is4 | is6) {
         /* Both, or some left for `parse`. Without a branch on which: where to read is worked out for all at once. */
-        uint32_t source[FLOW_LANES], destination[FLOW_LANES], ports[FLOW_LANES], rest[FLOW_LANES], wide[FLOW_LANES];
-        uint32_t kept[FLOW_LANES], where[FLOW_LANES], hashed[FLOW_LANES];
-        size = flow_load(offset);
-        flow_store(source, size + 22 + (four & 4));
-        flow_store(destination, size + 38 - (four & 8));
-        flow_store(ports, size + 54 - (four & 20));
-        flow_store(rest, protocol | (6 << 8 ^ (four & 2 << 8)));
-        flow_store(wide, ~four);
-        found |= 2 ^ (four & 3);
-        column[0] = tagged + (14 | 54 << 16) - (four & 20 << 16);
-        if (k) {
-            column[1] = flow_hash4(memory, offset, protocol, k, factor);
-            column[2] = flow_hash6(memory, offset, protocol, k, factor);
-            column[1] = (column[1] & four) | (column[2] & ~four);
-        }
+        found |= 2 ^ (s.four & 3);
+        where += (14 | 54 << 16) - (s.four & 20 << 16);
+        if (k)
+            hashed = flow_hash(memory, offset, s.word[3], s.four, s.protocol, k, factor);
         if (valid == FLOW_ALL) {
             /* What `parse` will do is written over. */
-            for (j = 0; j < FLOW_LANES; j++)
-                flow_key(key + 40 * j, memory, source[j], destination[j], ports[j], rest[j], wide[j]);
+            flow_keys_both(key, memory, offset, s.four, s.protocol, FLOW_ALL);
             flow_store(flags, found);
-            flow_store(layers, column[0]);
+            flow_store(layers, where);
             if (k)
-                flow_store(hash, column[1]);
+                flow_store(hash, hashed);
         } else {
-            flow_store(kept, found);
-            flow_store(where, column[0]);
-            if (k)
-                flow_store(hashed, column[1]);
+            flow_keys_both(key, memory, offset, s.four, s.protocol, is4 | is6);
+            flow_store(kept[0], found);
+            flow_store(kept[1], where);
+            flow_store(kept[2], hashed);
             for (left = is4 | is6; left; left &= left - 1) {
                 j = __builtin_ctz(left);
-                flow_key(key + 40 * j, memory, source[j], destination[j], ports[j], rest[j], wide[j]);
-                flags[j] = kept[j];
-                layers[j] = where[j];
+                flags[j] = kept[0][j];
+                layers[j] = kept[1][j];
                 if (k)
-                    hash[j] = hashed[j];
+                    hash[j] = kept[2][j];
             }
         }
     }

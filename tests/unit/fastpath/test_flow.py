@@ -16,6 +16,7 @@ from fastpath import _batch_py, _flow_py, _hasher_py, _select
 from fastpath.endpoints import FiveTuple
 from fastpath.flags import Flags
 from tests.flow_frames import common
+from tests.flow_frames import frame as any_frame
 from tests.twins import BATCH_C, COMPILED_LEVELS, HASHER_C, needs_build, stages
 
 MACS = bytes.fromhex("020000000001020000000002")
@@ -391,6 +392,22 @@ def test_dropped_packets_are_passed_over(flow: ModuleType) -> None:
         for i in range(40):
             kept = (batch.flags[i], batch.layers[i], batch.hash[i], bytes(column[i * 40 : i * 40 + 40]))
             assert (kept == (99, 99, 99, bytes([99]) * 40)) == (i in dropped)
+
+
+def test_flags_of_others_are_kept(flow: ModuleType) -> None:
+    """Checksums, meters and decapsulation say things that parsing does not know."""
+    chance = random.Random(5)
+    others = [Flags.PARTIAL_CHECKSUM, Flags.VALID_CHECKSUM, Flags.CE | Flags.GBP, Flags.YELLOW, Flags.RED, 0]
+    for make in (common, any_frame, lambda chance: IP4 + ip4(17, udp()), lambda chance: IP6 + ip6(6, udp())):
+        for run in (flow.extract, flow.keys):
+            batch = batch_of(flow, 40, 2048)
+            batch.fill([make(chance) for _ in range(40)])
+            run(batch)
+            found = list(batch.flags[:40])
+            for i in range(40):
+                batch.flags[i] = int(others[i % len(others)]) | 0xFFFF
+            run(batch)
+            assert list(batch.flags[:40]) == [flags | int(others[i % len(others)]) for i, flags in enumerate(found)]
 
 
 def test_key_of_a_former_packet_is_gone(flow: ModuleType) -> None:

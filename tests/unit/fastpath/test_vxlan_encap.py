@@ -287,6 +287,19 @@ def test_room_is_found_after_compaction(stage: ModuleType) -> None:
     assert batch.verdict[0] == Reason.NO_HEADROOM
 
 
+def test_the_slot_before_is_left_alone(stage: ModuleType) -> None:
+    """A packet at the very start of its slot, one place up: its room is not that of the slot of its number."""
+    kit = Kit.of(stage)
+    tunnels = kit.tunnels()
+    tunnels.add(**TUNNEL)
+    batch = kit.filled([INNER] * 12)
+    batch.place(11, 11 * batch.slot, len(INNER))
+    batch.verdict[0] = 9
+    assert batch.compact() == 11
+    assert stage.encap(batch, tunnels) == 10
+    assert batch.verdict[10] == Reason.NO_HEADROOM
+
+
 def test_tunnels_that_are_not_there(stage: ModuleType) -> None:
     kit = Kit.of(stage)
     tunnels = kit.tunnels(8)
