@@ -30,6 +30,7 @@ cdef enum:
     UDP_ZERO_CHECKSUM = 12
     LAYER4_CHECKSUM = 29
     PARTIAL_CHECKSUM = 1 << 24
+    VALID_CHECKSUM = 1 << 25
     AHEAD = 8           # packets whose headers are fetched early
 
 
@@ -117,7 +118,7 @@ def fill(Batch batch not None, bint partial=False):
                 if partial and (t.protocol == TCP or t.protocol == UDP):
                     word = <uint16_t> nodeplane_fold(pseudo_sum(frame, &t, t.size))
                     memcpy(frame + t.at + t.field, &word, 2)
-                    b.flags[i] |= PARTIAL_CHECKSUM
+                    b.flags[i] = b.flags[i] & ~<uint32_t> VALID_CHECKSUM | PARTIAL_CHECKSUM
                 else:
                     complete(frame, &t)
                     b.flags[i] &= ~<uint32_t> PARTIAL_CHECKSUM
@@ -126,10 +127,12 @@ def fill(Batch batch not None, bint partial=False):
     return filled
 
 
-cdef inline uint32_t judge(const uint8_t *frame, uint32_t length, bint partial) noexcept nogil:
-    # PASS, or why the frame is dropped.
+cdef inline uint32_t judge(const uint8_t *frame, uint32_t length, uint32_t *flags) noexcept nogil:
+    # PASS, or why the frame is dropped; VALID_CHECKSUM is set if its layer 4 checksum is right, else cleared.
     cdef transport t
+    cdef bint partial = flags[0] & PARTIAL_CHECKSUM != 0
     cdef uint32_t reason = locate(frame, length, &t)
+    flags[0] &= ~<uint32_t> VALID_CHECKSUM
     if reason not in (PASS, NOT_IP, IP_FRAGMENT, IP_OPTIONS):
         return reason
     if t.header and nodeplane_fold(nodeplane_sum(frame + t.ip, t.header)) != 0xFFFF:
@@ -142,6 +145,7 @@ cdef inline uint32_t judge(const uint8_t *frame, uint32_t length, bint partial) 
         return PASS if t.version == 4 else UDP_ZERO_CHECKSUM
     if nodeplane_fold(pseudo_sum(frame, &t, t.size) + nodeplane_sum(frame + t.at, t.size)) != 0xFFFF:
         return LAYER4_CHECKSUM
+    flags[0] |= VALID_CHECKSUM
     return PASS
 
 
@@ -158,7 +162,7 @@ def verify(Batch batch not None):
                     __builtin_prefetch(b.memory + b.offset[i + AHEAD])
                 if b.verdict[i]:
                     continue
-                b.verdict[i] = judge(b.memory + b.offset[i], b.length[i], b.flags[i] & PARTIAL_CHECKSUM)
+                b.verdict[i] = judge(b.memory + b.offset[i], b.length[i], &b.flags[i])
                 kept += b.verdict[i] == PASS
     finally:
         batch.leave()

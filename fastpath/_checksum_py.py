@@ -96,7 +96,8 @@ def fill(batch: Batch, partial: bool = False) -> int:
 
     The header checksum of IPv4, and the checksums of TCP, UDP, ICMP and ICMPv6, under up to four VLAN tags and behind
     IPv6 extension headers; UDP's is never 0. `partial` writes into TCP and UDP only the pseudo header's sum, as a
-    device with checksum offload or virtio takes it, and sets PARTIAL_CHECKSUM; else that flag is cleared.
+    device with checksum offload or virtio takes it, and sets PARTIAL_CHECKSUM in place of VALID_CHECKSUM; else that
+    flag is cleared.
 
     Left as they are: layer 4 of fragments, of IPv6 with a routing header that has segments left, of a packet whose
     lengths contradict each other, of other protocols (SCTP's CRC32c and UDP-Lite among them). Nothing is dropped.
@@ -116,7 +117,7 @@ def fill(batch: Batch, partial: bool = False) -> int:
         if partial and found.protocol in (TCP, UDP):
             at = found.at + found.field
             data[at : at + 2] = folded(pseudo_sum(data, found, found.size)).to_bytes(2, "big")
-            flags[i] |= Flags.PARTIAL_CHECKSUM
+            flags[i] = flags[i] & (_NO_BITS ^ Flags.VALID_CHECKSUM) | Flags.PARTIAL_CHECKSUM
         else:
             complete(data, found)
             flags[i] &= _NO_BITS ^ Flags.PARTIAL_CHECKSUM
@@ -125,6 +126,8 @@ def fill(batch: Batch, partial: bool = False) -> int:
 
 def verify(batch: Batch) -> int:
     """Drop the packets whose checksums are wrong or whose lengths hide what they cover; return how many go on.
+
+    Those whose layer 4 checksum is there and right get VALID_CHECKSUM, all others lose it.
 
     Checked is what `fill` writes. Verdicts: IP_CHECKSUM, LAYER4_CHECKSUM, UDP_ZERO_CHECKSUM (over IPv6, RFC 8200
     section 8.1; over IPv4, zero says that there is none), TRUNCATED and the other reasons of a header that is not
@@ -137,12 +140,18 @@ def verify(batch: Batch) -> int:
         if verdict[i]:
             continue
         data = memory[offset[i] : offset[i] + length[i]]
-        verdict[i] = _judge(data, bool(batch.flags[i] & Flags.PARTIAL_CHECKSUM))
+        state = _judge(data, bool(batch.flags[i] & Flags.PARTIAL_CHECKSUM))
+        if state is None:
+            batch.flags[i] |= Flags.VALID_CHECKSUM
+        else:
+            batch.flags[i] &= _NO_BITS ^ Flags.VALID_CHECKSUM
+            verdict[i] = state
         kept += not verdict[i]
     return kept
 
 
-def _judge(data: memoryview, partial: bool) -> Reason:
+def _judge(data: memoryview, partial: bool) -> Reason | None:
+    """Why the packet is dropped, or PASS; None if its layer 4 checksum is right."""
     found = locate(data)
     if found.reason and found.reason not in _NOT_JUDGED:
         return found.reason
@@ -155,4 +164,4 @@ def _judge(data: memoryview, partial: bool) -> Reason:
         return Reason.PASS if found.version == 4 else Reason.UDP_ZERO_CHECKSUM
     if folded(pseudo_sum(data, found, found.size) + words(segment)) != 0xFFFF:
         return Reason.LAYER4_CHECKSUM
-    return Reason.PASS
+    return None

@@ -20,10 +20,11 @@ cdef extern from *:
 
 cdef str FIRST = "first is 0 to the number of packets in source"
 
-# TOO_LONG is of fastpath.reasons.Reason, PARTIAL_CHECKSUM of fastpath.flags.Flags.
+# TOO_LONG is of fastpath.reasons.Reason, the others of fastpath.flags.Flags.
 cdef enum:
     TOO_LONG = 24
     PARTIAL_CHECKSUM = 1 << 24
+    VALID_CHECKSUM = 1 << 25
     FIN = 0x01
     SYN = 0x02
     RST = 0x04
@@ -303,7 +304,7 @@ cdef inline void finish(train_t *train, batch_t *to, uint32_t *sizes, bint parti
     if partial:
         word = <uint16_t> nodeplane_fold(pseudo_sum(mine, &train.found, train.length - train.found.at))
         memcpy(mine + train.found.at + train.found.field, &word, 2)
-        to.flags[train.slot] |= PARTIAL_CHECKSUM
+        to.flags[train.slot] = to.flags[train.slot] & ~<uint32_t> VALID_CHECKSUM | PARTIAL_CHECKSUM
     else:
         store_checksum(mine, &train.found, train.body, train.length, train.total)
         to.flags[train.slot] &= ~<uint32_t> PARTIAL_CHECKSUM

@@ -109,7 +109,7 @@ def coalesce(
 
     `sizes`, a writable buffer of uint32 with an entry for each slot of `target`, gets the payload of the segments, or
     0 for a packet that was not joined. `partial` leaves a super-frame's checksum to who gets it: the field holds the
-    pseudo header's sum, and PARTIAL_CHECKSUM is set. Columns are those of the first segment.
+    pseudo header's sum, and PARTIAL_CHECKSUM is set, VALID_CHECKSUM not. Columns are those of the first segment.
 
     `first`, the returned index and TOO_LONG are as in `segment`; so are errors.
     """
@@ -166,6 +166,7 @@ def coalesce(
             entries[train.slot] = train.size
         target.flags[train.slot] &= _NO_BITS ^ Flags.PARTIAL_CHECKSUM
         if partial:
+            target.flags[train.slot] &= _NO_BITS ^ Flags.VALID_CHECKSUM
             target.flags[train.slot] |= Flags.PARTIAL_CHECKSUM
     return following
 

@@ -97,7 +97,35 @@ def test_partial(twin: ModuleType) -> None:
     assert twin.verify(batch) == len(whole)  # nothing is known of what is not complete
     assert twin.fill(batch) == filled
     assert batch.frames() == wanted
-    assert not any(batch.flags[: len(whole)])
+    # What was partial was not looked at; of the others, verify knows.
+    assert not any(flags for flags, was in zip(batch.flags[: len(whole)], marked, strict=True) if was)
+    assert set(batch.flags[: len(whole)]) == {0, Flags.VALID_CHECKSUM}
+
+
+def test_what_was_verified_is_known_to_be_right(twin: ModuleType) -> None:
+    whole = [
+        frame(4, 17, udp(4, b"x")), frame(6, 17, udp(6, b"xy")),
+        frame(4, 17, udp(4, b"x", checksum=False)), frame(4, 47, b"something"), frame(4, 17, udp(4, b"x"))[:-1] + b"y",
+    ]  # fmt: skip
+    batch = Batch(len(whole))
+    batch.fill(whole)
+    batch.flags[4] = int(Flags.VALID_CHECKSUM | Flags.IPV4)
+    assert twin.verify(batch) == 4
+    # No checksum, one that is not known, and a wrong one vouch for nothing.
+    valid = Flags.VALID_CHECKSUM
+    assert list(batch.flags[:5]) == [valid, valid, 0, 0, Flags.IPV4]
+
+
+def test_a_partial_checksum_is_not_right_yet(twin: ModuleType) -> None:
+    batch = Batch(1)
+    batch.fill([frame(4, 17, udp(4, b"x"))])
+    assert twin.verify(batch) == 1
+    assert twin.fill(batch, partial=True) == 1
+    assert batch.flags[0] == Flags.PARTIAL_CHECKSUM
+    assert twin.verify(batch) == 1
+    assert batch.flags[0] == Flags.PARTIAL_CHECKSUM
+    assert twin.fill(batch) == 1
+    assert batch.flags[0] == 0
 
 
 def test_dropped_packets_are_passed_over(twin: ModuleType) -> None:

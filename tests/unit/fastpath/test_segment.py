@@ -273,10 +273,12 @@ def test_partial_and_sizes(twin: ModuleType) -> None:
     data = [*stream(3), f.ethernet(0x0806) + bytes(28)]
     source, target = Batch(4, huge=False), Batch(4, slot=SUPER, huge=False)
     source.fill(data)
+    for i in range(4):
+        source.flags[i] = int(Flags.VALID_CHECKSUM)
     sizes = array("I", [9] * 4)
     assert twin.coalesce(source, target, sizes, partial=True) == 4
     assert list(sizes) == [100, 0, 9, 9]
-    assert list(target.flags[:2]) == [Flags.PARTIAL_CHECKSUM, 0]
+    assert list(target.flags[:2]) == [Flags.PARTIAL_CHECKSUM, Flags.VALID_CHECKSUM]
     back = Batch(8, huge=False)
     assert twin.segment(target, back, sizes) == 2
     assert back.frames() == data
