@@ -46,7 +46,7 @@ cdef enum:
     STREAM_TICKS = 30
 
 cdef enum:
-    RUN = 32            # packets whose memory is asked for together
+    RUN = 64            # packets whose memory is asked for together
 
 ctypedef struct packet_t:
     flow_key key        # normal
@@ -306,7 +306,8 @@ cdef inline uint32_t related(table_t *t, const batch_t *b, uint32_t i, uint32_t 
 cdef inline uint32_t decide(
     table_t *t, const batch_t *b, uint32_t i, uint32_t zone, uint32_t policy, const packet_t *p
 ) noexcept nogil:
-    cdef uint32_t n, reply
+    cdef uint32_t n, reply, tcp, udp
+    cdef int32_t time
     cdef entry_t *e
     if p.ct != NOT_YET:
         return related(t, b, i, zone, policy) if p.ct == RELATED_LATER else p.ct
@@ -319,12 +320,15 @@ cdef inline uint32_t decide(
     if not n:
         return CT_NEW | CT_LOOKUP if p.begins else CT_INVALID
     e = &t.entries[n]
-    if e.key.protocol == 6 and e.state == ESTABLISHED and p.segment.kind == ACK and t.windows == NULL \
-            and e.marks & (REPLIED | ASSURED) == REPLIED | ASSURED:
-        # What `change` would do, for what most packets are.
+    # What `change` would do, for what most packets are; without a branch between TCP and UDP, of which it would often be
+    # the wrong one.
+    tcp = (e.key.protocol == 6) & (e.state == ESTABLISHED) & (p.segment.kind == ACK) & (t.windows == NULL)
+    time = t.ticks[ESTABLISHED if tcp else TICKS_UDP_STREAM]
+    udp = (e.key.protocol == 17) & (t.tick >= e.last_end) & (e.expires <= t.tick + <uint32_t> time)
+    if (tcp | udp) & (e.marks & (REPLIED | ASSURED) == REPLIED | ASSURED):
         reply = p.high != (e.marks & FROM_HIGH != 0)
-        e.last = <uint8_t> (ACK | reply << 3)
-        e.expires = t.tick + <uint32_t> t.ticks[ESTABLISHED]
+        e.last = <uint8_t> (ACK | reply << 3) if tcp else e.last
+        e.expires = t.tick + <uint32_t> time
         if t.counts != NULL:
             t.counts[n].packets[reply] += 1
             t.counts[n].octets[reply] += p.octets
@@ -336,10 +340,21 @@ cdef inline uint32_t track_run(
 ) noexcept nogil:
     # Packets `first` to `end`, at most RUN; how many need the rules.
     cdef packet_t packets[RUN]
-    cdef uint32_t i, ct, asked = 0
+    cdef uint8_t order[4][RUN]
+    cdef uint32_t sizes[4]
+    cdef uint32_t i, j, kind, ct, asked = 0
+    # Packets of a kind together: the processor then knows the way that each takes.
+    sizes[0] = sizes[1] = sizes[2] = sizes[3] = 0
     for i in range(first, end):
-        if not b.verdict[i]:
-            look(t, b, i, zone, &packets[i - first])
+        kind = (b.key[i].protocol == 6) << 1 | (b.key[i].version >> 1 & 1)
+        order[kind][sizes[kind]] = <uint8_t> (i - first)
+        sizes[kind] += b.verdict[i] == 0
+        # TCP's flags: behind an IPv6 header they lie in a cache line that parsing has not read.
+        prefetch(b.memory + b.offset[i] + (b.layers[i] >> 16) + 12)
+    for kind in range(4):
+        for j in range(sizes[kind]):
+            i = order[kind][j]
+            look(t, b, first + i, zone, &packets[i])
     for i in range(first, end):
         if not b.verdict[i]:
             expect(t, &packets[i - first])
