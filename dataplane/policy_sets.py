@@ -10,6 +10,8 @@ from dataplane.policy_tables import Action, Line
 from fastpath.classify import RuleSet, lookup_keys
 from fastpath.rules import Header, key
 
+_FIRST: Final = 64
+"""Rules that there is room for at first."""
 _POLICY: Final = 0xFFFFFFFF
 """A policy version of `fastpath.conntrack`."""
 
@@ -19,8 +21,10 @@ class LoadedTable:
 
     def __init__(self) -> None:
         self.rules = RuleSet()
-        self.actions = array("B")
+        self.actions = array("B", bytes(_FIRST))
         """By the ids of `rules`; those of ids that are not in use mean nothing."""
+        self.allowed = array("B", bytes(_FIRST))
+        """Whether that lets a packet pass, as `fastpath.verdicts.permit` takes it."""
         self._ids: dict[Line, int] = {}
 
     def update(self, add: tuple[Line, ...], remove: tuple[Line, ...]) -> None:
@@ -33,8 +37,11 @@ class LoadedTable:
         for line, number in zip(add, added, strict=True):
             self._ids[line] = number
             if number >= len(self.actions):
-                self.actions.extend(bytes(number + 1 - len(self.actions)))
+                # New ones: nobody can move memory that a worker reads. There, a rule that is not known is denied.
+                more = bytes(max(len(self.actions), number + 1 - len(self.actions)))
+                self.actions, self.allowed = self.actions + array("B", more), self.allowed + array("B", more)
             self.actions[number] = line.action
+            self.allowed[number] = line.action >= Action.ALLOW
 
     def find(self, header: Header) -> Action | None:
         """What the rule set says of one packet: for tests and people, not for traffic."""

@@ -12,7 +12,7 @@ import pytest
 from dataplane import five_tuple
 from dataplane.policy import Deltas
 from dataplane.policy_rules import address, in_zone
-from dataplane.policy_sets import RuleSets
+from dataplane.policy_sets import LoadedTable, RuleSets
 from dataplane.policy_tables import Action, Delta, Line
 from dataplane.security import prefix_of
 from fastpath import flow
@@ -47,6 +47,18 @@ def test_a_change_counts_when_all_tables_have_it() -> None:
     with pytest.raises(KeyError):
         sets.update(SWAP[0])  # the member has gone already
     assert (sets.begun, sets.version) == (3, 2)
+
+
+def test_a_table_grows_while_a_worker_reads_what_its_rules_say() -> None:
+    table = LoadedTable()
+    lines = [Line(Rule(zone=zone), action) for zone, action in enumerate(Action)]
+    table.update(tuple(lines[:1]), ())
+    with memoryview(table.actions) as actions, memoryview(table.allowed) as allowed:
+        table.update(tuple(lines[1:]), ())
+        assert (list(actions[:1]), list(allowed[:1])) == ([Action.DROP], [0])
+    assert list(table.actions[:4]) == list(Action)
+    # A rejected packet does not pass, as `fastpath.verdicts.permit` reads it.
+    assert list(table.allowed[:4]) == [0, 0, 1, 1]
 
 
 @pytest.fixture
