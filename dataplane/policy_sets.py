@@ -8,8 +8,10 @@ from typing import Final
 from dataplane.policy import Deltas
 from dataplane.policy_tables import Action, Line
 from fastpath.classify import RuleSet, lookup_keys
+from fastpath.connections import UNTRACKED
 from fastpath.rules import Header, key
 
+_PERMITS: Final = {Action.DROP: 0, Action.REJECT: 0, Action.ALLOW: UNTRACKED, Action.TRACK: 1}
 _FIRST: Final = 64
 """Rules that there is room for at first."""
 _POLICY: Final = 0xFFFFFFFF
@@ -41,7 +43,7 @@ class LoadedTable:
                 more = bytes(max(len(self.actions), number + 1 - len(self.actions)))
                 self.actions, self.allowed = self.actions + array("B", more), self.allowed + array("B", more)
             self.actions[number] = line.action
-            self.allowed[number] = line.action >= Action.ALLOW
+            self.allowed[number] = _PERMITS[line.action]
 
     def find(self, header: Header) -> Action | None:
         """What the rule set says of one packet: for tests and people, not for traffic."""

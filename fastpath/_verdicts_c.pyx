@@ -6,14 +6,16 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from fastpath._batch_c cimport Batch, batch_t
 from fastpath._classify cimport CT_KIND
 
-from fastpath.connections import Ct
+from fastpath.connections import UNTRACKED, Ct
 from fastpath.flags import Flags
 from fastpath.reasons import Reason
 
 cdef enum:
     CT_INVALID = 4
     CT_LOOKUP = 16
+    ALONE = 2
 
+assert ALONE == UNTRACKED
 assert CT_INVALID == Ct.INVALID and CT_LOOKUP == Ct.LOOKUP
 
 cdef uint32_t NOT_IP = Flags.NOT_IP
@@ -26,7 +28,7 @@ cdef uint32_t run(
 ) noexcept nogil:
     cdef uint32_t i, ct, kind, passed = 0, others = 0
     cdef int32_t rule
-    cdef bint good
+    cdef bint good, alone
     # Mostly all packets are of known connections: kinds 1 to 3, and nothing is asked.
     for i in range(b.count):
         others |= b.verdict[i] | (b.ct[i] & (4 | CT_LOOKUP)) | ((b.ct[i] & CT_KIND) - 1) >> 31
@@ -37,7 +39,8 @@ cdef uint32_t run(
             continue
         ct, rule = b.ct[i], b.rule[i]
         kind = ct & CT_KIND
-        if kind == CT_INVALID and not invalid:
+        alone = 0 <= rule < size and allowed[rule] == ALONE
+        if kind == CT_INVALID and not invalid and not alone:
             b.verdict[i] = TAKEN_FOR_INVALID
             continue
         if kind != 0 and kind != CT_INVALID and not ct & CT_LOOKUP:
@@ -50,6 +53,8 @@ cdef uint32_t run(
         passed += good
         if not good:
             b.verdict[i] = DENIED
+        elif alone:
+            b.ct[i] = ct & ~<uint32_t> CT_LOOKUP
     return passed
 
 

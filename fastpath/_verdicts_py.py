@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastpath.connections import Ct
+from fastpath.connections import UNTRACKED, Ct
 from fastpath.flags import Flags
 from fastpath.reasons import Reason
 
@@ -26,6 +26,8 @@ def permit(
     - all others go as column `rule` says: `allowed` has one byte for each rule id, not 0: it goes on. Ids beyond its
       end do not, and where it is None all do. A packet that no rule matched goes on with `default`; one that is not
       IP, which no rule can match, with `other`. The verdict is `DENIED`.
+    - where the byte is UNTRACKED, a packet goes on for itself, also if it is INVALID: LOOKUP is taken out of its `ct`,
+      so that `Conntrack.commit` makes no connection of it
 
     Raises ValueError if `allowed` is not one byte each, BatchInUseError.
     """
@@ -39,7 +41,8 @@ def permit(
             continue
         ct, rule = batch.ct[i], batch.rule[i]
         kind = ct & Ct.KIND
-        if kind == Ct.INVALID and not invalid:
+        alone = bytes_ is not None and 0 <= rule < len(bytes_) and bytes_[rule] == UNTRACKED
+        if kind == Ct.INVALID and not invalid and not alone:
             batch.verdict[i] = Reason.CT_INVALID
             continue
         if kind not in (Ct.NONE, Ct.INVALID) and not ct & Ct.LOOKUP:
@@ -51,6 +54,8 @@ def permit(
             good = other if batch.flags[i] & Flags.NOT_IP else default
         if good:
             passed += 1
+            if alone:
+                batch.ct[i] = ct & ~Ct.LOOKUP
         else:
             batch.verdict[i] = Reason.DENIED
     return passed

@@ -29,6 +29,10 @@ class Ct(IntFlag):
     """The table has the connection."""
 
 
+UNTRACKED: Final = 2
+"""What a rule may say to `fastpath.verdicts.permit`: pass, but make no connection; answers need a rule of their own."""
+
+
 class State(IntEnum):
     """Of a connection; other protocols than TCP have NONE."""
 

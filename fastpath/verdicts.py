@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastpath._select import LEVEL
+from fastpath.connections import UNTRACKED
 from fastpath.reasons import Reason
 
 # Type checkers always see the plain twin; both have the same signatures (a test compares them).
@@ -13,4 +14,4 @@ if TYPE_CHECKING or LEVEL == "pure":
 else:
     from fastpath._verdicts_c import permit
 
-__all__ = ["Reason", "permit"]
+__all__ = ["UNTRACKED", "Reason", "permit"]

@@ -17,6 +17,7 @@ from dataplane.policy_tables import Action, Delta, Line
 from dataplane.security import prefix_of
 from fastpath import flow
 from fastpath.batch import Batch
+from fastpath.connections import UNTRACKED
 from fastpath.conntrack import Conntrack, Ct
 from fastpath.rules import Rule
 from tests.exchanges import addresses, frame, udp
@@ -58,7 +59,7 @@ def test_a_table_grows_while_a_worker_reads_what_its_rules_say() -> None:
         assert (list(actions[:1]), list(allowed[:1])) == ([Action.DROP], [0])
     assert list(table.actions[:4]) == list(Action)
     # A rejected packet does not pass, as `fastpath.verdicts.permit` reads it.
-    assert list(table.allowed[:4]) == [0, 0, 1, 1]
+    assert list(table.allowed[:4]) == [0, 0, UNTRACKED, 1]
 
 
 @pytest.fixture

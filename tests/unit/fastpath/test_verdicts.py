@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from fastpath import _verdicts_py
+from fastpath import _verdicts_py, flow
 from fastpath.batch import Batch
-from fastpath.connections import Ct
+from fastpath.connections import UNTRACKED, Ct
+from fastpath.conntrack import Conntrack
 from fastpath.flags import Flags
 from fastpath.reasons import Reason
+from tests.exchanges import addresses, frame, udp
 from tests.twins import built, needs_build
 
 VERDICTS_C = built("fastpath._verdicts_c")
@@ -57,12 +59,31 @@ def batch_of(*packets: tuple[int, int, int, int]) -> Batch:
         ((0, INVALID, 0, 0), {}, Reason.CT_INVALID),
         ((0, INVALID, 0, 0), {"invalid": True}, 0),
         ((0, INVALID, -1, 0), {"invalid": True}, Reason.DENIED),
+        ((0, INVALID, 1, 0), {"allowed": b"\1\2"}, 0),
+        ((0, INVALID, 0, 0), {"allowed": b"\1\2"}, Reason.CT_INVALID),
+        ((0, INVALID, 2, 0), {"allowed": b"\1\2"}, Reason.CT_INVALID),
     ],
 )
 def test_cases(twin: ModuleType, packet: tuple[int, int, int, int], options: dict[str, Any], verdict: int) -> None:
     batch = batch_of(packet)
     assert twin.permit(batch, **options) == (verdict == 0)
     assert batch.verdict[0] == verdict
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_stateless_rule_makes_no_connection(twin: ModuleType) -> None:
+    """Neither its packets nor their answers become one; those of another rule do."""
+    table, now = Conntrack(8), 5
+    for ends in (addresses(4), addresses(4)[::-1]):
+        batch = Batch(2)
+        batch.fill([frame(udp(*ends, 1, 1)), frame(udp(*ends, 2, 2))])
+        flow.extract(batch)
+        assert table.track(batch, now) == (2 if ends == addresses(4) else 1)
+        batch.rule[0], batch.rule[1] = 0, 1
+        assert twin.permit(batch, bytes([UNTRACKED, 1])) == 2
+        table.commit(batch, now)
+        assert [connection.source_port for connection in table.connections()] == [2]
+    assert [Ct(batch.ct[0]), Ct(batch.ct[1])] == [Ct.NEW, Ct.ESTABLISHED | Ct.REPLY | Ct.KNOWN]
 
 
 @needs_build
@@ -75,10 +96,11 @@ def test_like_the_plain_twin() -> None:
             for _ in range(100)
         ]
         options = {name: chance.random() < 0.5 for name in ("default", "invalid", "other")}
-        allowed = chance.choice((None, chance.randbytes(6), bytearray(chance.randrange(2) for _ in range(9))))
+        allowed = chance.choice((None, chance.randbytes(6), bytearray(chance.randrange(3) for _ in range(9))))
         mine, theirs = batch_of(*packets), batch_of(*packets)
         assert VERDICTS_C.permit(mine, allowed, **options) == _verdicts_py.permit(theirs, allowed, **options)
         assert list(mine.verdict) == list(theirs.verdict)
+        assert list(mine.ct) == list(theirs.ct)
 
 
 @pytest.mark.parametrize("twin", TWINS)
