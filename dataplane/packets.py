@@ -32,8 +32,9 @@ _AUXDATA = Struct("=IIIHHHH")
 # 2: the saved SYN begins with the Ethernet header, which holds the sender's MAC.
 _SAVE_SYN_WITH_MAC = 2
 
-# Chosen: a burst of a thousand connections at a network's start waits, it is not refused.
-BACKLOG = 1024
+# Chosen: Linux' own bound. When the queue is full, connections come without the MAC of their SYN (SYN cookies), and who
+# they are of cannot be told; so it should take more than one guest that connects and says nothing.
+BACKLOG = 4096
 # Chosen: some 100 DISCOVERs; the most kernel memory that a flooding network can hold.
 _DHCP_RECEIVE_BUFFER = 64 << 10
 _SMALLEST_BUFFER = 1

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from metadata import events
 from metadata.backend import Backend, RetiredError
 from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
-from metadata.identity import Caller, Known, Refused, Unknown, peer_address, syn_source
+from metadata.identity import NO_MAC, Caller, Known, Refused, Unknown, peer_address, syn_source
 from metadata.relaying import RelayingStream, drop
 from metadata.responses import Response, error
 from metadata.stream import CLOSED, HELD, LINGERING, READING, SENDING, WAITING, WRITING, saved_syn
@@ -281,7 +281,7 @@ class Connection(RelayingStream):
         server = listener.server
         listener.counters.lookup_failed(verdict.reason)
         server.note("metadata.unknown_caller", **self._fields(), reason=verdict.reason)
-        if server.settings.hold_seconds <= 0:
+        if server.settings.hold_seconds <= 0 or verdict is NO_MAC:  # that of this connection is never known
             self._respond(request, server.unavailable)
             return
         if not self._room():

@@ -67,7 +67,7 @@ NO_NOVA = Unknown("no_nova")
 OTHER_PROJECT = Refused("instance_of_other_project")
 
 REASONS: dict[str, str] = {
-    "no_mac": "The kernel kept no Ethernet header of the SYN, and the network asks for it.",
+    "no_mac": "The kernel kept no Ethernet header of the SYN, and the network asks for it: answered 503 at once.",
     "no_port": "No port of the network has the caller's MAC (or, without a MAC, its address).",
     "address_not_of_port": "The port with the caller's MAC does not have the caller's address.",
     "shared_mac": "The MAC is no port's own, and several ports of the network may use it by an allowed address pair.",

@@ -43,5 +43,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that one connection may have sent ahead."""
     sweep_seconds: float = 0.5
     """How often the times above are looked at."""
-    defer_accept_seconds: int = 10
-    """TCP_DEFER_ACCEPT: a connection without data stays in the kernel that long; 0: off."""
+    defer_accept_seconds: int = 1
+    """TCP_DEFER_ACCEPT: a connection without data stays in the kernel that long; 0: off.
+
+    Not longer than a request takes to follow its connection: all that wait there fill one queue, whosever they are, and
+    when it is full the kernel keeps no SYN, so that nobody on the network can be told apart.
+    """

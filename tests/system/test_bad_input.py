@@ -167,3 +167,39 @@ def test_slow_and_many_connections_stay_bounded(daemon: lab.Daemon, vm: lab.Vm) 
     green.set_address("10.0.0.5/24")
     assert green.get("/latest/meta-data/hostname").status == 200
     assert vm.get("/latest/meta-data/hostname").status == 200
+
+
+CONNECT = """
+import resource, socket, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+kept = []
+for number in range(3000):
+    kept.append(socket.socket())
+    kept[-1].setblocking(False)
+    kept[-1].connect_ex(("169.254.169.254", 80))
+    if number % 200 == 0:
+        time.sleep(0.02)
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_guest_that_connects_and_says_nothing_leaves_its_neighbours_their_names(
+    daemon: lab.Daemon, two_ports: tuple[dict[str, Any], lab.Vm, lab.Vm]
+) -> None:
+    """Its connections wait in the kernel's queue of the network. Were that full, the kernel would keep nobody's MAC."""
+    _, hog, neighbour = two_ports
+    hog.set_address("10.0.0.5/24")
+    neighbour.set_address("10.0.0.6/24")
+    lab.wait_until(lambda: neighbour.get("/latest/meta-data/hostname").status == 200, "plugged")
+    process = hog.start(sys.executable, "-c", CONNECT, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+
+    def limited() -> bool:
+        answer = neighbour.get("/latest/meta-data/hostname")
+        assert (answer.status, answer.body) == (200, "second-vm.novalocal")
+        return daemon.metrics().get('nodeplane_metadata_dropped_total{reason="too_many_connections_of_port"}', 0) > 0
+
+    # In a moment they are taken from the queue, and the limit of the port is the hog's own.
+    lab.wait_until(limited, "its connections are counted")

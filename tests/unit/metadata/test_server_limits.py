@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from metadata.backend import OwnBackend
-from metadata.identity import Known
+from metadata.identity import NO_MAC, Known
 from metadata.limits import Window
 from metadata.server import MetadataServer
 from metadata.settings import Settings
@@ -200,6 +200,21 @@ def test_socket_family_is_no_second_limit(run: Run) -> None:
                 guest = await it.guest(address, network)
                 answers.append((await guest.ask("/"))[0])
             assert answers == [200, 200, 200, 429, 429]
+
+    run(test())
+
+
+def test_a_connection_whose_mac_was_not_kept_is_not_held(run: Run) -> None:
+    """Nothing can tell it later: the guest is to come again, by another connection."""
+
+    async def test() -> None:
+        async with lab(msgspec.structs.replace(QUICK, sweep_seconds=60.0)) as it:
+            it.ports.verdicts["blue", A] = NO_MAC
+            guest = await it.guest()
+            status, headers, _ = await guest.ask("/")
+            assert (status, headers["retry-after"]) == (503, "1")
+            assert it.server.totals().lookups == {"no_mac": 1}
+            assert not it.server.listeners["blue"].held
 
     run(test())
 
