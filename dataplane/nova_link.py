@@ -6,6 +6,7 @@ from dataplane import config_nova
 from dataplane.config_nova import NovaConfig
 from dataplane.errors import ConfigError, Mistake
 from dataplane.metrics import Metrics, Sink
+from metadata.nova_client import NovaClient
 from metadata.nova_proxy import NovaCounters, NovaProxy
 
 
@@ -17,8 +18,6 @@ def open_proxy(config: NovaConfig, metrics: Metrics) -> NovaProxy | None:
     settings = config_nova.settings(config)
     if settings is None:
         return None
-    from metadata.nova_client import NovaClient  # aiohttp: a node without Nova starts sooner without it
-
     try:
         client = NovaClient(settings)
     except OSError as error:

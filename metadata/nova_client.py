@@ -1,4 +1,4 @@
-"""The HTTP client towards Nova: one pool of kept connections, TLS, times, sizes, and which headers go which way.
+"""The HTTP client towards Nova: one pool of kept connections, TLS, times, and how a request is written.
 
 What the guest's bytes are is not looked at: bodies are passed as they are in both directions, nothing is decoded,
 decompressed or followed.
@@ -7,170 +7,205 @@ decompressed or followed.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
 
-import aiohttp
-from aiohttp import hdrs
-from yarl import URL
+import aiohappyeyeballs
 
 from metadata.nova_settings import NovaSettings
-from metadata.responses import BODILESS
-from metadata.upstream import (
-    PART_BYTES,
-    RETURNED,
-    Answer,
-    BrokenError,
-    Rest,
-    SlowError,
-    TooLargeError,
-    UnreachableError,
-    UpstreamError,
-    sendable,
-)
+from metadata.upstream import Answer, BrokenError, SlowError, UnreachableError
+from metadata.upstream_link import EndedError, Link
+
+KEEP_SECONDS = 30.0
+"""A connection that was not used for so long is ended."""
+CLOSE_SECONDS = 1.0
+"""What ended connections may take to be gone."""
+SECOND_ADDRESS = 0.25
+"""Seconds after which a name's next address is tried beside the first (RFC 8305 5)."""
+
+_REPEATABLE = frozenset(("GET", "OPTIONS"))
+_WITH_BODY = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
 
 class NovaClient:
-    """Asks Nova; made on the event loop, of which it uses no thread. Close it with `close`.
+    """Asks Nova; made on the event loop. Close it with `close`.
 
     Raises OSError (ssl.SSLError is one) when certificates or keys cannot be read.
     """
 
     def __init__(self, settings: NovaSettings) -> None:
-        self._url = settings.url.rstrip("/")
         self._limit = settings.response_bytes
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout)
-        tls = tls_context(settings) if settings.url.startswith("https:") else True
-        self._pool = self._session(aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=30))
-        # A kept connection may end just when a request is sent on it. A GET is sent again then, a POST cannot be.
-        self._fresh = self._session(aiohttp.TCPConnector(limit=0, ssl=tls, force_close=True))
+        self._connect_timeout = settings.connect_timeout
+        url = urlsplit(settings.url)
+        self._tls = tls_context(settings) if url.scheme == "https" else None
+        port = 443 if self._tls else 80
+        host = url.hostname or ""
+        self._host = host if host.isascii() else host.encode("idna").decode()
+        self._port = url.port or port
+        name = f"[{self._host}]" if ":" in self._host else self._host
+        self._path = url.path.rstrip("/")
+        self._fixed = (
+            f" HTTP/1.1\r\nHost: {name if self._port == port else f'{name}:{self._port}'}\r\n"
+            "Accept-Encoding: identity\r\n"
+        )
+        self._loop = asyncio.get_running_loop()
+        self._links: set[Link] = set()
+        """All there are."""
+        self._idle: deque[Link] = deque()
+        """Those that wait for a request, the one that waits longest first."""
+        self._busy: dict[Link, None] = {}
+        """Those whose answer has not come."""
+        self._closed = False
+        self._clock: asyncio.TimerHandle | None = None
+        self._broom: asyncio.TimerHandle | None = None
 
     async def ask(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, seconds: float, whole: int
     ) -> Answer:
         """See `Client`: one request and its answer, whatever its status.
 
-        `target` is path and query, percent-encoded; `headers` are all that are sent beside Host, Content-Length and
-        Accept-Encoding.
+        `target` is path and query, percent-encoded; `headers` are all that are sent beside Host, Content-Length,
+        Connection and Accept-Encoding.
         """
-        session = self._pool if method in ("GET", "OPTIONS") else self._fresh
-        ends = asyncio.get_running_loop().time() + seconds
-        try:
-            async with asyncio.timeout_at(ends):
-                response = await session.request(
-                    method,
-                    URL(self._url + target, encoded=True),
-                    headers={**headers, hdrs.ACCEPT_ENCODING: "identity"},
-                    data=body,
-                    allow_redirects=False,
-                    timeout=self._timeout,
-                )
-                try:
-                    return await self._take(response, whole, ends)
-                except BaseException:
-                    response.close()
-                    raise
-        except _FAILURES as error:
-            raise _failure(error, seconds) from error
+        # A kept connection may end just when a request is sent on it. A GET is sent again then, a POST cannot be.
+        keep = method in _REPEATABLE
+        request = self._encode(method, target, headers, body, keep)
+        ends = self._loop.time() + seconds
+        if keep and (link := self._kept()) is not None:
+            try:
+                return await self._exchange(link, request, ends, seconds, whole, True)
+            except EndedError:
+                pass
+        link = await self._connect(ends, seconds)
+        return await self._exchange(link, request, ends, seconds, whole, keep)
 
     async def close(self) -> None:
-        """End all connections."""
-        await self._pool.close()
-        await self._fresh.close()
+        """End all connections; requests fail from now on."""
+        self._closed = True
+        for timer in (self._clock, self._broom):
+            if timer is not None:
+                timer.cancel()
+        for link in list(self._links):
+            link.abort()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while self._links:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
 
-    async def _take(self, response: aiohttp.ClientResponse, whole: int, ends: float) -> Answer:
-        """`ends`: when Nova's time is over, by the loop's clock."""
-        if response.status < 200 or response.status > 599:
-            raise BrokenError(f"status {response.status}")
-        # Of an answer without a body it is the length of another one's.
-        length = None if response.status in BODILESS else response.content_length
-        if (length or 0) > self._limit:
-            raise TooLargeError(f"{length} bytes")
-        body = bytearray()
-        rest: Rest | None = None
-        while length is None or length <= whole:
-            part = await response.content.read(PART_BYTES)
-            if not part:
-                break
-            body += part
-            if len(body) > self._limit:
-                raise TooLargeError(f"more than {self._limit} bytes")
-            if len(body) > whole or response.content.at_eof():
-                break
-        if len(body) > whole or (length or 0) > whole:
-            rest = _Rest(response, self._limit - len(body), ends)
-        content_type, headers = _returned(response)
-        if rest is None:
-            response.release()
-        return Answer(response.status, content_type, headers, bytes(body), rest, length)
-
-    def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=connector,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=(hdrs.ACCEPT, hdrs.CONTENT_TYPE, hdrs.USER_AGENT),
-            trust_env=False,
-            max_line_size=8190,
-            max_field_size=8190,
-        )
-
-
-def _returned(response: aiohttp.ClientResponse) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """Content-Type, empty if there is none, and the headers that reach the guest."""
-    content_type = response.headers.get(hdrs.CONTENT_TYPE, "")
-    found = [(name, value) for name, value in response.headers.items() if name.lower() in RETURNED and sendable(value)]
-    if found and hdrs.CONNECTION in response.headers:
-        lines = response.headers.getall(hdrs.CONNECTION)
-        named = {name.strip().lower() for line in lines for name in line.split(",")}
-        found = [(name, value) for name, value in found if name.lower() not in named]
-    return content_type if sendable(content_type) else "", tuple(found)
-
-
-class _Rest(Rest):
-    """Is not read while nobody asks for more: aiohttp then stops reading the connection, at 128 KiB."""
-
-    __slots__ = ("_left", "_response", "_room")
-
-    def __init__(self, response: aiohttp.ClientResponse, room: int, ends: float) -> None:
-        """`room`: bytes that may still come; `ends` as in `_take`."""
-        super().__init__(response.status)
-        self._response = response
-        self._room = room
-        self._left = ends - asyncio.get_running_loop().time()
-
-    async def _next(self) -> bytes:
-        clock = asyncio.get_running_loop().time
-        began = clock()
+    def _encode(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, keep: bool) -> bytes:
+        """Raises BrokenError for what cannot be written into a head."""
+        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+        if not keep:
+            lines.append("Connection: close\r\n")
+        if body is not None or method in _WITH_BODY:
+            lines.append(f"Content-Length: {len(body or b'')}\r\n")
+        head = f"{method} {self._path}{target}{self._fixed}{''.join(lines)}"
+        ends = len(lines) + 3
+        if head.count("\n") != ends or head.count("\r") != ends or "\0" in head:
+            raise BrokenError("a header that cannot be sent")
         try:
-            async with asyncio.timeout(self._left):
-                part = await self._response.content.read(PART_BYTES)
-        except _FAILURES as error:
-            raise _failure(error, self._left) from error
-        self._left -= clock() - began
-        self._room -= len(part)
-        if self._room < 0:
-            raise TooLargeError("more than is taken")
-        return part
+            return head.encode() + b"\r\n" + (body or b"")
+        except UnicodeEncodeError as error:
+            raise BrokenError(str(error)) from error
 
-    def _stop(self) -> None:
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
+    async def _exchange(
+        self, link: Link, request: bytes, ends: float, seconds: float, whole: int, keep: bool
+    ) -> Answer:
+        link.deadline = ends
+        waiting = link.ask(request, self._limit, whole, seconds, keep)
+        self._busy[link] = None
+        if self._clock is None or self._clock.when() > ends:
+            self._wind(ends)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            link.give_up(waiting)
+            raise
+        finally:
+            self._busy.pop(link, None)
 
+    def _kept(self) -> Link | None:
+        while self._idle:
+            link = self._idle.pop()
+            if not link.lost:
+                return link
+        return None
 
-# TimeoutError is an OSError.
-_FAILURES = (aiohttp.ClientError, asyncio.IncompleteReadError, OSError, ValueError)
+    async def _connect(self, ends: float, seconds: float) -> Link:
+        """A new connection. Raises UnreachableError, or SlowError if Nova's time is over."""
+        if self._closed:
+            raise BrokenError("the client is closed")
+        until = min(ends, self._loop.time() + self._connect_timeout)
+        try:
+            async with asyncio.timeout_at(until):
+                sock = await aiohappyeyeballs.start_connection(
+                    await self._addresses(), happy_eyeballs_delay=SECOND_ADDRESS, loop=self._loop
+                )
+                _, link = await self._loop.create_connection(
+                    lambda: Link(self._loop, self._freed, self._ended), sock=sock, ssl=self._tls,
+                    server_hostname=self._host if self._tls else None,
+                )  # fmt: skip
+        except TimeoutError as error:
+            if until == ends:
+                raise SlowError(f"no answer within {seconds:g} s") from error
+            raise UnreachableError(f"no connection within {self._connect_timeout:g} s") from error
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: uvloop, of a socket
+            raise UnreachableError(f"{self._host}:{self._port}: {error}") from error
+        if self._closed:
+            link.abort()
+        elif not link.lost:
+            self._links.add(link)
+        return link
 
+    async def _addresses(self) -> Sequence[Any]:
+        try:
+            return socket.getaddrinfo(
+                self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+            )
+        except socket.gaierror:
+            return await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
 
-def _failure(error: Exception, seconds: float) -> UpstreamError:
-    """A failure of aiohttp or of the connection as ours."""
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return UnreachableError(str(error))
-    if isinstance(error, TimeoutError):
-        return SlowError(f"no answer within {seconds:g} s")
-    return BrokenError(f"{type(error).__name__}: {error}")
+    # Called by links.
+
+    def _freed(self, link: Link) -> None:
+        link.since = self._loop.time()
+        self._idle.append(link)
+        if self._broom is None:
+            self._broom = self._loop.call_later(KEEP_SECONDS, self._sweep)
+
+    def _ended(self, link: Link) -> None:
+        self._links.discard(link)
+        if link in self._idle:
+            self._idle.remove(link)
+
+    # One timer for all requests, and one for all that is idle.
+
+    def _wind(self, when: float) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+        self._clock = self._loop.call_at(when, self._strike)
+
+    def _strike(self) -> None:
+        self._clock = None
+        now = self._loop.time()
+        for link in [link for link in self._busy if link.deadline <= now]:
+            link.late()
+        left = [link.deadline for link in self._busy if link.deadline > now]
+        if left:
+            self._wind(min(left))
+
+    def _sweep(self) -> None:
+        self._broom = None
+        now = self._loop.time()
+        while self._idle and self._idle[0].since <= now - KEEP_SECONDS:
+            self._idle.popleft().abort()
+        if self._idle:
+            self._broom = self._loop.call_at(self._idle[0].since + KEEP_SECONDS, self._sweep)
 
 
 def tls_context(settings: NovaSettings) -> ssl.SSLContext:

@@ -106,7 +106,8 @@ FORBIDDEN_IN_PURE = (
 
 ONLY_IN: dict[str, tuple[str, ...]] = {
     # The pure-Python HTTP parsers are no match for guests, and the loop's framework has no business in the core.
-    "aiohttp": ("metadata", "dataplane.control"),
+    "aiohappyeyeballs": ("metadata.nova_client",),
+    "aiohttp": ("dataplane.control",),
     # Guests' tokens, and seeds for their generators; nothing else here is sealed.
     "cryptography": ("metadata.seeds", "metadata.tokens"),
     "httptools": ("metadata",),
