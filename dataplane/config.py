@@ -73,6 +73,8 @@ class LogConfig(Section, frozen=True, kw_only=True):
 
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
+    access: bool = False
+    """The metadata service's requests, whatever the level of the rest."""
 
 
 class MetricsConfig(Section, frozen=True, kw_only=True):
@@ -170,7 +172,7 @@ class Key(NamedTuple):
     """Whether SIGHUP puts a new value into force; otherwise a restart does."""
 
 
-RELOADED = frozenset({"log.format", "log.level", "dhcp", "metadata", "node.on_stop", "node.coalesce_ms"})
+RELOADED = frozenset({"log", "dhcp", "metadata", "node.on_stop", "node.coalesce_ms"})
 """Keys, and sections as a whole, that the daemon takes over on SIGHUP."""
 
 

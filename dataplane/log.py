@@ -64,6 +64,7 @@ def configure(config: LogConfig, stream: TextIO | None = None) -> RateLimit:
     root.setLevel(logging.WARNING)
     for name in ("nodeplane", "metadata"):
         logging.getLogger(name).setLevel(config.level.upper())
+    logging.getLogger("metadata.access").setLevel(logging.DEBUG if config.access else logging.NOTSET)
     logging.raiseExceptions = False  # a broken log pipe must not put tracebacks on standard error
     return limit
 

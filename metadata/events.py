@@ -9,6 +9,8 @@ import logging
 from typing import Literal, NamedTuple
 
 log = logging.getLogger("metadata")
+access = logging.getLogger("metadata.access")
+"""Of answered requests, so that they can be had without, or beside, the rest."""
 
 
 class Event(NamedTuple):
@@ -54,5 +56,6 @@ EVENTS: dict[str, Event] = {
 def emit(name: str, **fields: object) -> None:
     """Write the event at its level, if that level is on."""
     level = logging.getLevelNamesMapping()[EVENTS[name].level.upper()]
-    if log.isEnabledFor(level):
-        log.log(level, name, extra={"fields": fields})
+    logger = access if name == "metadata.request" else log
+    if logger.isEnabledFor(level):
+        logger.log(level, name, extra={"fields": fields})

@@ -170,7 +170,7 @@ class MetadataServer:
     """Serves every attached network; all methods are called on the event loop.
 
     `lookup` says who a caller is. `access` is called for every answered request, instead of the access log that the
-    server writes at debug level. `gate` may answer a known caller's request before its backend is asked. `observe`
+    server writes (`events.access`). `gate` may answer a known caller's request before its backend is asked. `observe`
     gets the seconds that each answer took, from the complete request to the answer's bytes, without those that were
     held.
     """
@@ -331,7 +331,7 @@ class MetadataServer:
         self._endings = (ending(date, False), ending(date, True))
         self._notes_left = NOTES_PER_SECOND
         if self._own_access:
-            self.access = self._log_access if events.log.isEnabledFor(logging.DEBUG) else None
+            self.access = self._log_access if events.access.isEnabledFor(logging.DEBUG) else None
 
     def _log_access(
         self, caller: Caller, request: Request, response: Response | Streamed, port: str, seconds: float

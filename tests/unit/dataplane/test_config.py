@@ -156,11 +156,14 @@ def test_missing_looks_the_listen_name_up(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_changed_says_what_needs_a_restart() -> None:
-    new = config.loads("[node]\nname = 'x'\non_stop = 'teardown'\n[log]\nlevel = 'debug'\n[dhcp]\nrate = 1.0\n")
+    new = config.loads(
+        "[node]\nname = 'x'\non_stop = 'teardown'\n[log]\nlevel = 'debug'\naccess = true\n[dhcp]\nrate = 1.0\n"
+    )
     assert {(key.path, key.reload) for key in config.changed(config.Config(), new)} == {
         ("node.name", False),
         ("node.on_stop", True),
         ("log.level", True),
+        ("log.access", True),
         ("dhcp.rate", True),
     }
 

@@ -13,6 +13,7 @@ import pytest
 
 from dataplane import log
 from dataplane.config import LogConfig
+from metadata import events
 
 HOSTILE = "a\x00b\nc\x1b[31md\x9be\u2028f\u202eg\u2066h\ud800"
 
@@ -26,7 +27,7 @@ def restored() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.raiseExceptions = raises
-    for name in ("nodeplane", "metadata"):
+    for name in ("nodeplane", "metadata", "metadata.access"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
@@ -110,6 +111,17 @@ def test_levels() -> None:
     stream = written("text")
     logging.getLogger("metadata").debug("metadata.request")
     assert stream.getvalue() == ""
+
+
+def test_the_access_log_is_a_switch_of_its_own() -> None:
+    stream = io.StringIO()
+    for access, level, lines in ((True, "error", 1), (False, "error", 0), (True, "info", 2), (False, "debug", 2)):
+        log.configure(LogConfig(level=level, access=access), stream)  # type: ignore[arg-type]
+        stream.seek(stream.truncate(0))
+        events.emit("metadata.request", status=200)
+        events.emit("metadata.nova_failed", reason="timeout")
+        assert stream.getvalue().count("\n") == lines, (access, level)
+        assert ("metadata.request" in stream.getvalue()) == (access or level == "debug")
 
 
 def test_a_later_configuration_replaces_the_earlier() -> None:
