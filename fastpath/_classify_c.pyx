@@ -50,6 +50,7 @@ def lookup_keys(RuleSet rules not None, keys, out, version=4, more=None):
     cdef size_t n, size
     cdef uint64_t seen
     cdef int place, six = version == 6
+    cdef const engine_t *e
     if version not in (4, 6):
         raise ValueError("version is 4 or 6")
     size = 64 if six else 16
@@ -71,12 +72,13 @@ def lookup_keys(RuleSet rules not None, keys, out, version=4, more=None):
                 place = rules.enter()
                 with nogil:
                     seen = rules.seen()
+                    e = rules.read6() if six else rules.read4()
+                    # It may take long: writers are to know what it does not need.
+                    rules.fix(place, version_of(e, seen) + e.base)
                     if six:
-                        run6(rules.read6(), seen, <const uint8_t *> k.buf, <const uint16_t *> m.buf, n,
-                             <int32_t *> o.buf)
+                        run6(e, seen, <const uint8_t *> k.buf, <const uint16_t *> m.buf, n, <int32_t *> o.buf)
                     else:
-                        run4(rules.read4(), seen, <const uint8_t *> k.buf, <const uint16_t *> m.buf, n,
-                             <int32_t *> o.buf)
+                        run4(e, seen, <const uint8_t *> k.buf, <const uint16_t *> m.buf, n, <int32_t *> o.buf)
                     rules.leave(place)
             finally:
                 if more is not None:

@@ -36,6 +36,8 @@ ctypedef struct store_t:
     size_t retired_room
     uint64_t next_epoch     # of the version that is being made
     uint64_t pending        # the same, for readers: stored before anything of it is
+    uint64_t[64] reader     # who looked up when this version was begun: as RuleSet.reading, without gaps
+    uint32_t readers
 
 # A version of one family being made.
 ctypedef struct draft_t:

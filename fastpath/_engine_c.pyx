@@ -16,7 +16,9 @@ from fastpath._tables_c cimport (
 cdef extern from * nogil:
     """
     static inline void np_store_word(uint32_t *at, uint32_t w) { __atomic_store_n(at, w, __ATOMIC_RELEASE); }
+    static inline void np_store_past(uint64_t *at, uint64_t w) { __atomic_store_n(at, w, __ATOMIC_RELEASE); }
     """
+    void np_store_past(uint64_t *at, uint64_t w)
     void np_store_word(uint32_t *at, uint32_t w)
 
 cdef extern from "stdlib.h" nogil:
@@ -25,6 +27,7 @@ cdef extern from "stdlib.h" nogil:
 
 cdef enum:
     UNITS = 1 << 20
+    READERS = 64
     ROWS_MOST = 2048        # broad rules that rows may hold where tables cannot take them
     STANDING_BITS = 11      # of the directories of tables that stand by
 
@@ -99,6 +102,37 @@ cdef uint32_t read_run(const pool_t *p, uint32_t word, uint32_t *run) noexcept n
     return n
 
 
+cdef void shorten(store_t *s, pool_t *p, uint64_t base, uint32_t word) noexcept nogil:
+    # Let a bucket's run lead past older ones that no reader needs: a bucket that changes a thousand times while somebody
+    # looks up stays few steps from what that one has to see.
+    cdef uint32_t since, before, step, r
+    cdef uint64_t past, version
+    cdef bint older
+    if word == EMPTY_WORD:
+        return
+    for step in range(READERS):
+        past = p.past[word & 0xFFFFF]
+        since, before = <uint32_t> past, <uint32_t> (past >> 32)
+        # Who comes now sees what is published, so what this very version replaced is needed.
+        if since == 0 or base + since >= s.next_epoch or before == EMPTY_WORD:
+            return
+        older = False
+        for r in range(s.readers):
+            version = s.reader[r] >> 1
+            if version >= base + since:
+                continue
+            if not s.reader[r] & 1:
+                return
+            if version < p.since:
+                continue        # it looks up elsewhere
+            older = True
+            if version >= base + <uint32_t> p.past[before & 0xFFFFF]:
+                return
+        if not older:
+            return          # nobody goes there any more, and what is there may be in use again
+        np_store_past(&p.past[word & 0xFFFFF], p.past[before & 0xFFFFF] >> 32 << 32 | since)
+
+
 cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t *run, uint32_t n) noexcept nogil:
     # Let a bucket lead to these entries, from the version that is being made on. -1: no memory, nothing has changed.
     cdef pool_t *p = &s.pool[k]
@@ -109,8 +143,9 @@ cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t *run, uin
     word = leaf_write(&s.family[k], p, run, n, True)
     if word == 0:
         return -1
-    p.past[word & 0xFFFFF] = <uint64_t> old << 32 | since
+    np_store_past(&p.past[word & 0xFFFFF], <uint64_t> old << 32 | since)
     np_store_word(at, word)
+    shorten(s, p, d.now.base, old)
     if old != EMPTY_WORD:
         retire(s, GIVE_RUN, k, NULL, old & 0xFFFFF, old >> 20 & 0xF, s.next_epoch)
     if n == 0:
@@ -419,6 +454,7 @@ cdef int build_full(store_t *s, int k, draft_t *d) noexcept nogil:
         free(old)
         engine_free(e)
         return -1
+    fresh.since = s.next_epoch
     old[0] = s.pool[k]
     s.pool[k] = fresh
     d.old, d.next = old, e

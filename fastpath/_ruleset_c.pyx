@@ -62,10 +62,22 @@ cdef void publish(RuleSet self, draft_t *d) noexcept nogil:
     succeed(&s.store, d)
     oldest = s.store.next_epoch
     for i in range(READERS):
-        e = np_load_epoch(&self.reading[i])
+        e = np_load_epoch(&self.reading[i]) >> 1
         if e and e < oldest:
             oldest = e
     reclaim(&s.store, oldest)
+
+
+cdef void note_readers(RuleSet self, store_t *s) noexcept nogil:
+    # Who looks up now; whoever comes later reads what is published now, or later.
+    cdef uint64_t e
+    cdef int i
+    s.readers = 0
+    for i in range(READERS):
+        e = np_load_epoch(&self.reading[i])
+        if e:
+            s.reader[s.readers] = e
+            s.readers += 1
 
 
 cdef int commit(RuleSet self, const change_t *c, bint full) noexcept nogil:
@@ -87,6 +99,7 @@ cdef int commit(RuleSet self, const change_t *c, bint full) noexcept nogil:
     memset(d, 0, sizeof(d))
     d[0].now, d[1].now = self.engine4, self.engine6
     s.store.next_epoch = self.epoch + 1
+    note_readers(self, &s.store)
     # Rules by the thousand are quicker built in than put in one by one.
     if (full or s.broken or (growing > 64 and growing > s.live // 2)
             or s.store.next_epoch - d[0].now.base > REBASE or s.store.next_epoch - d[1].now.base > REBASE):
@@ -133,6 +146,7 @@ cdef int take_over(RuleSet self, state_t *s, RuleSet other, state_t *o) noexcept
         d[k].next = e
         d[k].old[0] = s.store.pool[k]
         s.store.pool[k] = o.store.pool[k]
+        s.store.pool[k].since = s.store.next_epoch
         memset(&o.store.pool[k], 0, sizeof(pool_t))
         family = s.store.family[k]
         s.store.family[k] = o.store.family[k]
@@ -204,12 +218,15 @@ cdef class RuleSet:
         cdef int i
         cdef uint64_t now = np_load_epoch(&self.epoch)
         for i in range(READERS):
-            if np_load_epoch(&self.reading[i]) == 0 and np_claim(&self.reading[i], now):
+            if np_load_epoch(&self.reading[i]) == 0 and np_claim(&self.reading[i], now << 1):
                 return i
         raise RuntimeError(f"more than {READERS} threads look up at once")
 
     cdef void leave(self, int place) noexcept nogil:
         np_store_epoch(&self.reading[place], 0)
+
+    cdef void fix(self, int place, uint64_t version) noexcept nogil:
+        np_store_epoch(&self.reading[place], version << 1 | 1)
 
     cdef uint64_t seen(self) noexcept nogil:
         return np_load_epoch(&self.epoch)

@@ -21,6 +21,7 @@ ctypedef struct pool_t:
     uint32_t per_unit
     uint32_t capacity   # units mapped; memory is used as it is touched
     uint32_t top
+    uint64_t since      # the version that it came into use with
     uint32_t *spare[16] # by length: stacks of first units
     uint32_t spares[16]
     uint32_t rooms[16]

@@ -115,7 +115,7 @@ static inline void fence(void) {
 static __attribute__((noinline)) void go_back(const engine_t *e, uint64_t version, uint32_t *word, uint32_t n) {
     for (uint32_t i = 0; i < n; i++)
         while (word[i] != EMPTY_WORD) {
-            const uint64_t past = e->past[word[i] & 0xFFFFF];
+            const uint64_t past = __atomic_load_n(e->past + (word[i] & 0xFFFFF), __ATOMIC_RELAXED);
             if ((uint32_t) past <= version)
                 break;
             word[i] = (uint32_t) (past >> 32);
@@ -195,12 +195,30 @@ FOLDED void extra_pass(const engine_t *e, chunk_t *c, const uint16_t *more, cons
                 c->best[i] = e->extra[r].rank;
 }
 
+/* Rules that every packet is compared with. Hits are rare, so they are asked for first: which of two wins cannot be
+ * foreseen. */
 FOLDED void linear_pass(const wide_rule *rule, uint32_t n, chunk_t *c, const int version) {
+    const uint32_t size = version == 4 ? 16 : 64;
+    uint32_t i = 0;
+#if defined(__AVX512VBMI__)
+    for (; version == 4 && n && i + 4 <= c->count; i += 4) {
+        const __m512i keys = _mm512_loadu_si512(c->key + i * 16);
+        for (uint32_t r = 0; r < n; r++) {
+            const __m512i low = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *) &rule[r].low));
+            const __m512i width = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *) &rule[r].width));
+            const __m512i over = _mm512_subs_epu16(_mm512_sub_epi16(keys, low), width);
+            const uint32_t zero = _mm512_testn_epi64_mask(over, over);
+            for (uint32_t hits = zero & zero >> 1 & 0x55; hits; hits &= hits - 1) {
+                rank_t *best = c->best + i + (__builtin_ctz(hits) >> 1);
+                *best = rule[r].rank < *best ? rule[r].rank : *best;
+            }
+        }
+    }
+#endif
     for (uint32_t r = 0; r < n; r++)
-        for (uint32_t i = 0; i < c->count; i++)
-            if (rule[r].rank < c->best[i]
-                && inside(c->key + i * (version == 4 ? 16 : 64), &rule[r].low, &rule[r].width, version))
-                c->best[i] = rule[r].rank;
+        for (uint32_t k = i; k < c->count; k++)
+            if (inside(c->key + k * size, &rule[r].low, &rule[r].width, version) && rule[r].rank < c->best[k])
+                c->best[k] = rule[r].rank;
 }
 
 /* The keys by word, as the tables hash them. */
