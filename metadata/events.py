@@ -23,10 +23,10 @@ class Event(NamedTuple):
 EVENTS: dict[str, Event] = {
     "metadata.request": Event("debug", "A request was answered: its id, caller, port, method, path, status, seconds."),
     "metadata.unknown_caller": Event(
-        "info", "No port fits the caller; it waits for its port, then gets 503 with Retry-After."
+        "info", "No port fits the caller: reason says why. It waits for its port, unless that is no_mac, then gets 503."
     ),
     "metadata.refused_caller": Event(
-        "warning", "A caller used an address of another port of its network and was answered 403."
+        "warning", "A caller was answered 403; reason says whether by another port's address or another's instance."
     ),
     "metadata.forwarded_refused": Event(
         "warning", "A proxy's request did not say plainly whose it is, or a guest tried to say so; it got 400."

@@ -123,3 +123,25 @@ def test_a_gone_peer_is_no_error(run: Run) -> None:
             assert stream.state is State.CLOSED
 
     run(test())
+
+
+@pytest.mark.parametrize("hops", [1, 2, 63, 64])
+@pytest.mark.parametrize(
+    ("family", "option"),
+    [
+        (socket.AF_INET, (socket.IPPROTO_IP, socket.IP_TTL)),
+        (socket.AF_INET6, (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)),
+    ],
+)
+def test_how_far_packets_go_is_the_socket_s(
+    run: Run, family: socket.AddressFamily, option: tuple[int, int], hops: int
+) -> None:
+    async def test() -> None:
+        server = MetadataServer(Ports(), Settings())
+        with socket.socket(family) as sock, socket.socket(family) as other:
+            usual = other.getsockopt(*option)
+            Recorder(Listener(server, "blue", asyncio.get_running_loop()), sock).limit_hops(hops)
+            assert sock.getsockopt(*option) == hops
+            assert other.getsockopt(*option) == usual
+
+    run(test())
