@@ -12,6 +12,7 @@ from typing import Literal
 from urllib.parse import quote
 
 import msgspec
+from msgspec.structs import replace
 
 from metadata import ec2, openstack
 from metadata.tree import split_path
@@ -22,8 +23,8 @@ Kind = Literal["document", "vendordata", "password"]
 _QUERY_SAFE = "%&=;:@/?!$'()*+,-._~[]"
 _PATH_SAFE = ":@!$&'()*+,;=-._~"
 _QUERY_AS_IT_IS = re.compile(rb"[A-Za-z0-9%s]*" % re.escape(_QUERY_SAFE.encode()))
-_PATHS = 1024
-"""Paths whose encoded form is remembered."""
+_PATHS = 256
+"""Paths, as guests spell them, whose route is remembered."""
 
 
 class Route(msgspec.Struct, frozen=True, gc=False):
@@ -41,17 +42,17 @@ class Route(msgspec.Struct, frozen=True, gc=False):
 
 def route(target: bytes) -> Route | None:
     """The route of a request target in origin form; None when its path is not UTF-8, or of a tree that Nova lacks."""
-    elements = split_path(target)
+    path, _, query = target.partition(b"?")
+    found = _route_of(path)
+    return found if found is None or not query else replace(found, target=f"{found.target}?{_quoted(query)}")
+
+
+@lru_cache(_PATHS)
+def _route_of(path: bytes) -> Route | None:
+    elements = split_path(path)
     if elements is None or elements[0] not in (ec2.API, openstack.API):
         return None
-    query = target.partition(b"?")[2]
-    path = path_of(elements)
-    return Route(
-        f"{path}?{_quoted(query)}" if query else path,
-        _kind(elements),
-        elements[0],
-        elements,
-    )
+    return Route(path_of(elements), _kind(elements), elements[0], elements)
 
 
 def _quoted(query: bytes) -> str:

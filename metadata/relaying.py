@@ -34,13 +34,17 @@ class RelayingStream(Stream):
         raise NotImplementedError
 
     def await_future(self, awaitable: Awaitable[Any]) -> None:
-        """Call `came` when it is done; a task belongs to somebody else, a coroutine or future to this stream."""
+        """Call `came` when it is done; a task belongs to somebody else, a coroutine or future to this stream.
+
+        Most answers are there in a moment, and to have the loop watch a new connection takes seven system calls: it
+        is watched once it has waited until the server looks (`look_out`).
+        """
         self.register(self.listener.server.settings.answer_timeout)
         self.state = WAITING
+        self._peeked = False
         self._pending = asyncio.ensure_future(awaitable)
         self._owned = not isinstance(awaitable, asyncio.Task)
         self._pending.add_done_callback(self._done)
-        self.watch()
 
     def abandon(self) -> None:
         """No longer wait; what is done for others goes on."""

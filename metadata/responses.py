@@ -88,14 +88,7 @@ class Response:
         self.big = len(body) >= BIG_BYTES
         """Whether to write it by `parts`."""
         length = len(body) + (SEED_CHARACTERS if self.seeded else 0)
-        lines = [
-            f"HTTP/1.1 {status} {phrase(status)}",
-            *([f"Content-Type: {content_type}"] if content_type else []),
-            *([f"Content-Length: {length}"] if status not in BODILESS else []),
-            *(f"{name}: {value}" for name, value in headers),
-            "",
-        ]
-        self._head = "\r\n".join(lines).encode("ascii")
+        self._head = _head(status, content_type, headers, length)
 
     def content(self) -> bytes:
         """The body of one answer, with a seed of its own where it has one."""
@@ -114,6 +107,19 @@ class Response:
         if self.seeded:
             return b"".join((self._head, ending, self.body, fresh_seed())), self._tail
         return self._head + ending, self.body
+
+
+@lru_cache(1024)
+def _head(status: int, content_type: str, headers: tuple[tuple[str, str], ...], length: int) -> bytes:
+    """Status line and headers of an answer that says its length."""
+    lines = [
+        f"HTTP/1.1 {status} {phrase(status)}",
+        *([f"Content-Type: {content_type}"] if content_type else []),
+        *([f"Content-Length: {length}"] if status not in BODILESS else []),
+        *(f"{name}: {value}" for name, value in headers),
+        "",
+    ]
+    return "\r\n".join(lines).encode("ascii")
 
 
 def ending(date: str, keep_alive: bool) -> bytes:

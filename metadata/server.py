@@ -360,8 +360,11 @@ class MetadataServer:
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
         self.flush()
         now = loop.time()
-        for connection in [waiting for waiting in self._waiting if waiting.deadline <= now]:
-            connection.expire()
+        for connection in list(self._waiting):
+            if connection.deadline <= now:
+                connection.expire()
+            else:
+                connection.look_out()
         self._sweep = loop.call_later(self.settings.sweep_seconds, self._expire, loop) if self._waiting else None
 
 

@@ -18,7 +18,7 @@ from metadata.nova_settings import Mode
 NETWORK = "{network_id}"
 """Stands for the caller's network in a provider's id."""
 SIGNATURES = 1024
-"""Signatures that are remembered: those of as many instances, with one secret."""
+"""Callers whose headers are remembered: those of as many ports, with one secret."""
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +39,7 @@ class Signer:
     without a provider.
     """
 
-    __slots__ = ("_mode", "_provider_id", "_sign", "secrets")
+    __slots__ = ("_mode", "_provider_id", "headers", "secrets")
 
     def __init__(self, secrets: tuple[str, ...], mode: Mode = "instance", provider_id: str = "") -> None:
         if not secrets or not all(secrets):
@@ -49,7 +49,8 @@ class Signer:
         self.secrets = secrets
         self._mode = mode
         self._provider_id = provider_id
-        self._sign = lru_cache(SIGNATURES)(sign)
+        self.headers = lru_cache(SIGNATURES)(self._headers)
+        """All headers that say who is asking: of (subject, secret). Not to be changed."""
 
     @property
     def names_instance(self) -> bool:
@@ -66,12 +67,11 @@ class Signer:
             "X-Forwarded-For": subject.address,
         }
 
-    def headers(self, subject: Subject, secret: str) -> dict[str, str]:
-        """All headers that say who is asking."""
+    def _headers(self, subject: Subject, secret: str) -> dict[str, str]:
         if self._mode == "provider":
-            signature = {"X-Metadata-Provider-Signature": self._sign(secret, self._provider(subject))}
+            signature = {"X-Metadata-Provider-Signature": sign(secret, self._provider(subject))}
         else:
-            signature = {"X-Instance-ID-Signature": self._sign(secret, subject.instance_id)}
+            signature = {"X-Instance-ID-Signature": sign(secret, subject.instance_id)}
         return self.identity(subject) | signature
 
     def _provider(self, subject: Subject) -> str:

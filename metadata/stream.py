@@ -62,6 +62,7 @@ class Stream:
         "_fd",
         "_lingered",
         "_out",
+        "_peeked",
         "_registered",
         "_shared",
         "_sock",
@@ -87,6 +88,7 @@ class Stream:
         self._stay = True
         self._registered = False
         self._watching = False
+        self._peeked = False
         self._lingered = 0
 
     # For the subclass to say.
@@ -269,6 +271,11 @@ class Stream:
             self._watching = True
             self.listener.loop.add_reader(self._fd, self.readable)
 
+    def look_out(self) -> None:
+        """An answer has been waited for for a while: from now on notice when the guest goes."""
+        if self.state is WAITING and not self._peeked:
+            self.watch()
+
     def unwatch(self) -> None:
         """Leave what the guest sends in the kernel."""
         if self._watching:
@@ -301,6 +308,7 @@ class Stream:
             except ConnectionError:
                 there = b""
             if there:
+                self._peeked = True
                 self.unwatch()
             else:
                 self.lost()

@@ -99,6 +99,56 @@ def test_a_guest_that_goes_ends_its_own_wait_and_nobody_elses(run: Run) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_guest_that_goes_before_the_server_has_looked(run: Run, reset: bool) -> None:
+    """The first wait of a new connection costs no registration with the loop, so nobody is told that the guest went."""
+
+    async def test() -> None:
+        go_on = asyncio.Event()
+
+        async def later(request: Request, caller: Caller) -> Response:
+            await go_on.wait()
+            return text("x" * 1000)
+
+        async with lab(Settings(sweep_seconds=60.0)) as it:
+            use(it, later)
+            guest = await it.guest(say=b"GET / HTTP/1.1\r\n\r\n")
+            await until(lambda: it.server.listeners["blue"].connections == 1)
+            if reset:
+                guest.writer.transport.abort()
+            else:
+                await guest.close()
+            await asyncio.sleep(0.02)
+            go_on.set()
+            await until(lambda: not it.server.listeners["blue"].connections)
+
+    run(test())
+
+
+def test_what_is_sent_ahead_while_an_answer_is_waited_for_is_looked_at_once(run: Run) -> None:
+    async def test() -> None:
+        go_on = asyncio.Event()
+
+        async def later(request: Request, caller: Caller) -> Response:
+            await go_on.wait()
+            return text(request.target.decode())
+
+        async with lab(Settings(sweep_seconds=0.01)) as it:
+            use(it, later)
+            guest = await it.guest(say=b"GET /1 HTTP/1.1\r\n\r\n")
+            await until(lambda: it.server.listeners["blue"].connections == 1)
+            await guest.send(b"GET /2 HTTP/1.1\r\n\r\n")
+            (connection,) = it.server._waiting
+            await until(lambda: connection._peeked)
+            await asyncio.sleep(0.05)
+            assert not connection._watching
+            go_on.set()
+            for number in (1, 2):
+                assert (await guest.answer())[2] == f"/{number}".encode()
+
+    run(test())
+
+
 def test_a_detached_network_ends_what_waits_there(run: Run) -> None:
     async def test() -> None:
         begun, ended = asyncio.Event(), asyncio.Event()
