@@ -10,6 +10,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512BW__)
 #define NODEPLANE_WIDE 64
 #elif defined(__AVX2__)
@@ -65,49 +69,68 @@ static inline uint64_t nodeplane_few(uint8_t *to, const uint8_t *at, size_t size
     return total;
 }
 
+/* The lanes of a register added up. */
+static inline uint64_t nodeplane_across(nodeplane_words v)
+{
+#if NODEPLANE_WIDE == 64
+    return (uint64_t)_mm512_reduce_add_epi64((__m512i)v);
+#elif NODEPLANE_WIDE == 32
+    __m128i half = _mm_add_epi64(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+    return (uint64_t)_mm_cvtsi128_si64(_mm_add_epi64(half, _mm_unpackhi_epi64(half, half)));
+#else
+    return v[0] + v[1];
+#endif
+}
+
+#define NODEPLANE_ADD(n, v) do { all##n += (v); high##n += (v) >> 32; } while (0)
+#define NODEPLANE_TAKE(v, from) do { \
+        memcpy(&(v), at + (from), NODEPLANE_WIDE); \
+        if (to) memcpy(to + (from), &(v), NODEPLANE_WIDE); \
+    } while (0)
+
+/* Three instructions a register: 64-bit lanes are added with their carries lost, and their upper halves by themselves; that
+ * gives the lower halves back at the end. Wide registers are loaded from multiples of their size, if that is an even number
+ * of bytes away: what lies across two cache lines takes two loads. */
 static inline uint64_t nodeplane_many(uint8_t *to, const uint8_t *at, size_t size)
 {
-    nodeplane_words low0 = {0}, high0 = {0}, low1 = {0}, high1 = {0}, one, two, mask;
-    uint64_t total = 0, lanes[NODEPLANE_WIDE / 8];
-    size_t i, rest;
+    nodeplane_words all0 = {0}, high0 = {0}, all1 = {0}, high1 = {0}, one, two, three, four, mask;
+    uint64_t total = 0;
+    size_t i = NODEPLANE_WIDE > 16 ? -(uintptr_t)at & (NODEPLANE_WIDE - 1) : 0, rest;
     if (size & 1) {
         size--;
         total = nodeplane_few(to ? to + size : NULL, at + size, 1);
     }
-    for (i = 0; i + 2 * NODEPLANE_WIDE <= size; i += 2 * NODEPLANE_WIDE) {
-        memcpy(&one, at + i, NODEPLANE_WIDE);
-        memcpy(&two, at + i + NODEPLANE_WIDE, NODEPLANE_WIDE);
-        if (to) {
-            memcpy(to + i, &one, NODEPLANE_WIDE);
-            memcpy(to + i + NODEPLANE_WIDE, &two, NODEPLANE_WIDE);
-        }
-        low0 += one & 0xffffffffu;
-        high0 += one >> 32;
-        low1 += two & 0xffffffffu;
-        high1 += two >> 32;
+    i = i & 1 ? 0 : i;
+    if (i) {
+        NODEPLANE_TAKE(one, 0);
+        memcpy(&mask, nodeplane_tail + NODEPLANE_WIDE - i, NODEPLANE_WIDE);
+        one &= ~mask;
+        NODEPLANE_ADD(0, one);
     }
-    if (i + NODEPLANE_WIDE <= size) {
-        memcpy(&one, at + i, NODEPLANE_WIDE);
-        if (to) memcpy(to + i, &one, NODEPLANE_WIDE);
-        low0 += one & 0xffffffffu;
-        high0 += one >> 32;
-        i += NODEPLANE_WIDE;
+    for (; i + 4 * NODEPLANE_WIDE <= size; i += 4 * NODEPLANE_WIDE) {
+        NODEPLANE_TAKE(one, i);
+        NODEPLANE_TAKE(two, i + NODEPLANE_WIDE);
+        NODEPLANE_TAKE(three, i + 2 * NODEPLANE_WIDE);
+        NODEPLANE_TAKE(four, i + 3 * NODEPLANE_WIDE);
+        NODEPLANE_ADD(0, one);
+        NODEPLANE_ADD(1, two);
+        NODEPLANE_ADD(0, three);
+        NODEPLANE_ADD(1, four);
+    }
+    for (; i + NODEPLANE_WIDE <= size; i += NODEPLANE_WIDE) {
+        NODEPLANE_TAKE(one, i);
+        NODEPLANE_ADD(0, one);
     }
     rest = size - i;
     if (rest) {
         /* The last register's worth once more, without what has been added. Its start is at an even distance. */
-        memcpy(&two, at + size - NODEPLANE_WIDE, NODEPLANE_WIDE);
-        if (to) memcpy(to + size - NODEPLANE_WIDE, &two, NODEPLANE_WIDE);
+        NODEPLANE_TAKE(two, size - NODEPLANE_WIDE);
         memcpy(&mask, nodeplane_tail + rest, NODEPLANE_WIDE);
         two &= mask;
-        low1 += two & 0xffffffffu;
-        high1 += two >> 32;
+        NODEPLANE_ADD(1, two);
     }
-    low0 += low1 + high0 + high1;
-    memcpy(lanes, &low0, NODEPLANE_WIDE);
-    for (i = 0; i < NODEPLANE_WIDE / 8; i++)
-        total += lanes[i];
-    return total;
+    high0 += high1;
+    return total + nodeplane_across(all0 + all1 - (high0 << 32) + high0);
 }
 
 /* The sum of `size` bytes, below 2^32 of them; to be folded. */

@@ -12,6 +12,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 from scapy.utils import checksum as scapy_checksum
 
+from fastpath import _checksum_py
 from tests.twins import CHECKSUM_C, CHECKSUMS, needs_build
 
 pytestmark = pytest.mark.parametrize("twin", CHECKSUMS)
@@ -45,6 +46,18 @@ def test_corners(twin: ModuleType, data: bytes, checksum: int) -> None:
 def test_same_as_scapy(twin: ModuleType, size: int) -> None:
     data = random.Random(size).randbytes(size)
     assert twin.internet_checksum(data) == scapy_checksum(data)
+
+
+@needs_build
+@pytest.mark.parametrize("fill", ["random", "ones"])
+def test_every_length_at_every_alignment(twin: ModuleType, fill: str) -> None:
+    """Registers are loaded from multiples of their size, and the bytes before and behind are others'."""
+    chance = random.Random(8)
+    data = memoryview(bytes([255]) * 2048 if fill == "ones" else chance.randbytes(2048))
+    for start in range(65):
+        for size in (*range(start % 3, 200, 3), *range(255, 260), 512, 1450 + start % 2, 1500, 1981):
+            piece = data[start : start + size]
+            assert twin.internet_checksum(piece) == _checksum_py.internet_checksum(piece), (start, size)
 
 
 def test_chained_by_initial(twin: ModuleType) -> None:
