@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fastpath import _batch_py, _flow_py, _flowtable_py, _hasher_py, _ruleset_py, _select
+from fastpath.connections import Ct
 from fastpath.flows import CachedFlow
 from fastpath.rules import Header, Rule, key
 from tests.flow_frames import frames
@@ -262,6 +263,26 @@ def test_a_cache_that_does_not_pay_rests(stage: ModuleType) -> None:
     assert ask(stage, cache, rules, host(1 << 31)) == [0]
     assert len(cache) == flows
     assert cache.stats()["direct"] > 0
+
+
+def test_past_the_cache_it_is_also_about_who_began(stage: ModuleType) -> None:
+    rules = rule_set(stage, [Rule(direction=1)])
+    batch = batch_of(stage, [next(common) for common in [frames(random.Random(3))] for _ in range(4)])
+    batch.ct[:4] = array("I", [Ct.ESTABLISHED | Ct.REPLY] * 4)
+    cache = cache_of(stage, 100, always=False)
+    seen = set()
+    for _ in range(3000):
+        stage.lookup(batch, cache, rules)
+        seen.add((tuple(batch.rule[:4]), False))
+        stage.lookup(batch, cache, rules, connections=True)
+        seen.add((tuple(batch.rule[:4]), True))
+        if cache.stats()["direct"]:
+            break
+    assert cache.stats()["direct"]
+    assert {rule for found, about in seen for rule in found if not about} == {-1}
+    assert {tuple(rule >= 0 for rule in found) for found, about in seen if about} == {
+        tuple(batch.key[i, 37] in (4, 6) for i in range(4))
+    }
 
 
 def test_arguments(stage: ModuleType) -> None:
