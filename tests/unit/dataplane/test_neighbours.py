@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -142,3 +143,19 @@ def test_claims() -> None:
 def test_a_claim_of_the_packets_source_needs_no_line_of_its_own(world: World) -> None:
     found = judge_frame(world.policies, PortId("p1"), "egress", bytes(discovery(ICMPv6ND_NS(tgt="::5"))))
     assert (found.action, found.source) == (Action.ALLOW, "link_local")
+
+
+def test_any_bytes_are_judged(world: World) -> None:
+    """No frame of a guest raises anything, and none lets it claim what is not its own."""
+    chance = random.Random(4)
+    seeds = [bytes(each) for each in (arp(), arp("0.0.0.0"), discovery(ICMPv6ND_NA(tgt=LINK) / TARGET(lladdr=MAC)),
+                                      discovery(IPv6ExtHdrDestOpt() / ICMPv6ND_NS(tgt=LINK), "::"))]  # fmt: skip
+    for _ in range(3000):
+        frame = bytearray(chance.choice(seeds)[: chance.choice((20, 41, 60, 90, 200))])
+        for _ in range(chance.randrange(4)):
+            frame[chance.randrange(len(frame))] = chance.choice((0, 1, 6, 8, 58, 135, 136, chance.randrange(256)))
+        reason, _, action = said(world, bytes(frame))
+        assert action == "DROP" or frame[6:12].hex(":") in (MAC, VRRP)
+        if reason == "arp" and frame[12:14] == b"\x08\x06":
+            assert frame[22:28] == frame[6:12]
+        assert said(world, bytes(frame), "ingress")[2] in ("ALLOW", "DROP", "TRACK")

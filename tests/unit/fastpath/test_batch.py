@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from fastpath import batch_errors
+from fastpath import _batch_py, batch_errors
 from tests.twins import BATCH_C, BATCHES, needs_build
 
 pytestmark = pytest.mark.parametrize("twin", BATCHES)
@@ -170,3 +170,9 @@ def test_same_face(twin: ModuleType) -> None:
         if not name.startswith("_"):
             assert hasattr(BATCH_C.Batch, name), name
             assert not callable(member) or callable(getattr(BATCH_C.Batch, name))
+
+
+def test_a_column_of_no_batch_has_no_memory(twin: ModuleType) -> None:
+    made = type(twin.Batch(1).flags.obj)("I") if twin is _batch_py else type(twin.Batch(1).flags.obj)()
+    with pytest.raises((ValueError, IndexError)):
+        memoryview(made)[0]
