@@ -53,6 +53,10 @@ class NovaCounters:
         self.hits[kind] = self.hits.get(kind, 0) + 1
 
 
+class _StillAwayError(Exception):
+    """Others have found out that Nova cannot be connected to, and one of them looks when it can."""
+
+
 class NovaProxy:
     """Made once per process, on the event loop; `close` ends what is under way."""
 
@@ -132,8 +136,9 @@ class NovaProxy:
         while True:
             try:
                 answer = await self._in_turn(subject, route, method, headers, body, seconds, bound)
-            except UnreachableError as failure:
-                self._note_away(failure)
+            except (UnreachableError, _StillAwayError) as failure:
+                if isinstance(failure, UnreachableError):
+                    self._note_away(failure)
                 if await self._comes_back(deadline - self.clock()):
                     continue
                 return self._unavailable[route.api]
@@ -171,7 +176,11 @@ class NovaProxy:
         seconds: float,
         whole: int,
     ) -> Answer:
-        """A turn lasts until the body has come, or nobody takes more of it."""
+        """A turn lasts until the body has come, or nobody takes more of it.
+
+        Who gets one while Nova is known to be away does not try again: it would take the time of a connection for each
+        that waits for a turn behind, and those would be held far longer than they may.
+        """
         if not self.turns.try_take(subject.project_id):
             try:
                 async with asyncio.timeout(seconds):
@@ -180,6 +189,8 @@ class NovaProxy:
                 raise BusyError from None
         rest = None
         try:
+            if self._knocker is not None and not self._knocker.done() and not self._back.is_set():
+                raise _StillAwayError
             answer = await self._signed(subject, route, method, headers, body, seconds, whole)
             rest = answer.rest
         finally:

@@ -214,41 +214,6 @@ async def test_a_missing_document_ends_the_old_one() -> None:
 
 
 @pytest.mark.asyncio
-async def test_nova_away() -> None:
-    async with nova(FULL) as upstream, proxy(upstream) as shared:
-        await upstream.stop()
-        found = await ask(NovaBackend(shared, subject(FULL)), META_DATA)
-        assert (found.status, found.headers) == (503, (("Retry-After", "1"),))
-        assert shared.counters.requests == {"unreachable": 1}
-        await upstream.start()
-
-
-@pytest.mark.asyncio
-async def test_requests_wait_for_a_nova_that_comes_back_and_one_knocks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metadata.nova_proxy.KNOCK_SECONDS", 0.01)
-    async with nova(FULL) as upstream, proxy(upstream, hold_seconds=8.0) as shared:
-        await upstream.stop()
-        backends = [NovaBackend(shared, subject(FULL, port_id=str(number))) for number in range(30)]
-        asking = [asyncio.create_task(ask(backend, META_DATA)) for backend in backends]
-        await until(lambda: shared.counters.requests.get("unreachable", 0) >= 32)
-        assert shared.tasks == 31
-        assert shared.turns.used == 0
-        await upstream.start()
-        assert {found.status for found in await asyncio.gather(*asking)} == {200}
-        await until(lambda: not shared.tasks)
-
-
-@pytest.mark.asyncio
-async def test_nobody_knocks_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metadata.nova_proxy.KNOCK_SECONDS", 0.01)
-    async with nova(FULL) as upstream, proxy(upstream, hold_seconds=0.05) as shared:
-        await upstream.stop()
-        assert (await ask(NovaBackend(shared, subject(FULL)), META_DATA)).status == 503
-        await until(lambda: not shared.tasks)
-        await upstream.start()
-
-
-@pytest.mark.asyncio
 async def test_timeouts_by_route() -> None:
     async with (
         nova(FULL) as upstream,
