@@ -33,7 +33,7 @@ def test_the_access_log_is_written_at_debug_level_and_bounded(run: Run, caplog: 
 
     with caplog.at_level(logging.DEBUG, "metadata"):
         run(test())
-    records = [vars(record)["fields"] for record in caplog.records if record.name == "metadata"]
+    records = [vars(record)["fields"] for record in caplog.records if record.name == "metadata.access"]
     assert 0 < len(records) < 400
     assert len(records) + sum(record.get("suppressed", 0) for record in records) <= 400
     assert records[0].pop("seconds") >= 0
