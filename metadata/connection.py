@@ -264,7 +264,11 @@ class Connection(RelayingStream):
         else:
             data = response.encode(server.ending(stay), head_only)
         if server.access is not None:
-            server.access(self.caller, request, response, self._port, monotonic() - self._began)
+            now = monotonic()
+            if now < server.access_at:
+                server.access_skipped += 1
+            else:
+                server.access(self.caller, request, response, self._port, now - self._began)
         self._served = True
         self._timing = False
         if response.hop_limit is not None:

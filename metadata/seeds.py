@@ -14,7 +14,7 @@ SEED_BYTES = 512
 """Nova: random_seed of meta_data.json is the base64 form of that many fresh bytes."""
 SEED_CHARACTERS = 4 * -(-SEED_BYTES // 3)
 
-_BATCH = 32
+_BATCH = 128
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _OF_BYTE = bytes(_LETTERS[byte & 63] for byte in range(256))
 _WHOLE = 8 * SEED_BYTES // 6

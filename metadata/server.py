@@ -195,9 +195,9 @@ class MetadataServer:
         self._endings = (b"", b"")
         self._own_access = access is None
         self._notes_left = 0
-        self._access_at = 0.0
-        """When the next record of the access log may be written."""
-        self._access_skipped = 0
+        self.access_at = 0.0
+        """By time.monotonic, when `access` is to be called again; 0 for a hook, which is always called."""
+        self.access_skipped = 0
         self._listeners: dict[str, Listener] = {}
         self._waiting: dict[Stream, Listener] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -337,12 +337,12 @@ class MetadataServer:
         self, caller: Caller, request: Request, response: Response | Streamed, port: str, seconds: float
     ) -> None:
         now = time.monotonic()
-        if now < self._access_at:
-            self._access_skipped += 1
+        if now < self.access_at:
+            self.access_skipped += 1
             return
         gap = 1 / ACCESS_PER_SECOND
-        self._access_at = max(self._access_at, now - 1 + gap) + gap
-        skipped, self._access_skipped = self._access_skipped, 0
+        self.access_at = max(self.access_at, now - 1 + gap) + gap
+        skipped, self.access_skipped = self.access_skipped, 0
         events.emit(
             "metadata.request",
             id=request.id,
