@@ -82,27 +82,43 @@ static inline void flow_key(
 }
 #endif
 
-/* One multiplication of the hash: (a + key) * (b + other), added to the sums of the even and of the odd lanes. */
-static inline void flow_add_keys(flow_u64 *even, flow_u64 *odd, flow_u32 a, flow_u32 key, flow_u32 b, flow_u32 other)
+/* The sums of a block's hashes, and one multiplication of each: (a + key) * (b + other). The end is bits 32 to 63 of
+ * (sum ^ sum >> 32) * factor. */
+#if defined(__AVX512DQ__) && defined(__AVX512VL__)
+typedef __m512i flow_sums;
+#define FLOW_NOTHING _mm512_setzero_si512()
+
+static inline void flow_add_keys(flow_sums *sums, flow_u32 a, flow_u32 key, flow_u32 b, flow_u32 other)
+{
+    const __m512i one = _mm512_cvtepu32_epi64((__m256i)(a + key)), two = _mm512_cvtepu32_epi64((__m256i)(b + other));
+    *sums = _mm512_add_epi64(*sums, _mm512_mul_epu32(one, two));
+}
+
+static inline flow_u32 flow_finish(flow_sums sums, uint64_t factor)
+{
+    sums = _mm512_xor_si512(sums, _mm512_srli_epi64(sums, 32));
+    sums = _mm512_mullo_epi64(sums, _mm512_set1_epi64((long long)factor));
+    return (flow_u32)_mm512_cvtepi64_epi32(_mm512_srli_epi64(sums, 32));
+}
+#else
+typedef struct { flow_u64 even, odd; } flow_sums;
+#define FLOW_NOTHING (flow_sums){{0}, {0}}
+
+static inline void flow_add_keys(flow_sums *sums, flow_u32 a, flow_u32 key, flow_u32 b, flow_u32 other)
 {
     a += key;
     b += other;
-    *even += FLOW_TIMES(a, b);
-    *odd += FLOW_TIMES((flow_u64)a >> 32, (flow_u64)b >> 32);
-}
-
-static inline void flow_add(flow_u64 *even, flow_u64 *odd, flow_u32 a, uint32_t key, flow_u32 b, uint32_t other)
-{
-    flow_add_keys(even, odd, a, (flow_u32){0} + key, b, (flow_u32){0} + other);
+    sums->even += FLOW_TIMES(a, b);
+    sums->odd += FLOW_TIMES((flow_u64)a >> 32, (flow_u64)b >> 32);
 }
 
 #if FLOW_LANES == 8
-/* Bits 32 to 63 of (sum ^ sum >> 32) * factor, in 32-bit steps; the sums' lanes become one register's. */
-static inline flow_u32 flow_finish(flow_u64 even, flow_u64 odd, uint64_t factor)
+/* In 32-bit steps; the sums' lanes become one register's. */
+static inline flow_u32 flow_finish(flow_sums sums, uint64_t factor)
 {
     const flow_u64 mask = (flow_u64){0} + ((uint64_t)0xFFFFFFFF << 32), first = (flow_u64){0} + (factor & 0xFFFFFFFF);
-    const flow_u32 low = (flow_u32)FLOW_PICK(mask, odd ^ odd << 32, even ^ even >> 32);
-    const flow_u32 high = (flow_u32)FLOW_PICK(mask, odd, even >> 32);
+    const flow_u32 low = (flow_u32)FLOW_PICK(mask, sums.odd ^ sums.odd << 32, sums.even ^ sums.even >> 32);
+    const flow_u32 high = (flow_u32)FLOW_PICK(mask, sums.odd, sums.even >> 32);
     const flow_u32 carried = (flow_u32)FLOW_PICK(mask, FLOW_TIMES((flow_u64)low >> 32, first), FLOW_TIMES(low, first) >> 32);
     return carried + low * (uint32_t)(factor >> 32) + high * (uint32_t)factor;
 }
@@ -116,11 +132,17 @@ static inline flow_u64 flow_high(flow_u64 sum, uint64_t factor)
     return (FLOW_TIMES(sum, low) >> 32) + FLOW_TIMES(sum, high) + FLOW_TIMES(shifted, low);
 }
 
-static inline flow_u32 flow_finish(flow_u64 even, flow_u64 odd, uint64_t factor)
+static inline flow_u32 flow_finish(flow_sums sums, uint64_t factor)
 {
-    return (flow_u32)((flow_high(even, factor) & 0xFFFFFFFF) | flow_high(odd, factor) << 32);
+    return (flow_u32)((flow_high(sums.even, factor) & 0xFFFFFFFF) | flow_high(sums.odd, factor) << 32);
 }
 #endif
+#endif
+
+static inline void flow_add(flow_sums *sums, flow_u32 a, uint32_t key, flow_u32 b, uint32_t other)
+{
+    flow_add_keys(sums, a, (flow_u32){0} + key, b, (flow_u32){0} + other);
+}
 
 /* Lanes where a is above b, or the same and `below` is set: one step of a comparison from the lowest word on. */
 static inline flow_u32 flow_above(flow_u32 a, flow_u32 b, flow_u32 below)
@@ -148,14 +170,14 @@ static inline flow_u32 flow_hash4(
     const uint8_t *memory, const uint32_t *offset, flow_u32 protocol, const uint32_t *k, uint64_t factor)
 {
     flow_u32 word[4], swap, ports;
-    flow_u64 even = {0}, odd = {0};
+    flow_sums sums = FLOW_NOTHING;
     flow_turn(memory + 26, offset, word);
     ports = word[2];
     swap = flow_above(ports & 0xFFFF, ports >> 16, (flow_u32)(word[0] > word[1]));
     FLOW_SWAP(word[0], word[1]);
-    flow_add(&even, &odd, word[0], k[0], word[1], k[1]);
-    flow_add(&even, &odd, flow_turned_ports(ports, swap), k[2], protocol | 4 << 8, k[3]);
-    return flow_finish(even, odd, factor);
+    flow_add(&sums, word[0], k[0], word[1], k[1]);
+    flow_add(&sums, flow_turned_ports(ports, swap), k[2], protocol | 4 << 8, k[3]);
+    return flow_finish(sums, factor);
 }
 
 static inline flow_u32 flow_hash6(
@@ -163,7 +185,7 @@ static inline flow_u32 flow_hash6(
     uint64_t factor)
 {
     flow_u32 word[9], ports, swap;
-    flow_u64 even = {0}, odd = {0};
+    flow_sums sums = FLOW_NOTHING;
     int i;
     word[0] = first;
     flow_turn(memory + 26, offset, word + 1);
@@ -172,12 +194,12 @@ static inline flow_u32 flow_hash6(
     swap = (flow_u32)((ports & 0xFFFF) > (ports >> 16));
     for (i = 0; i < 4; i++)
         swap = flow_above(word[i], word[4 + i], swap);
-    flow_add(&even, &odd, flow_turned_ports(ports, swap), k[12], protocol | 6 << 8, k[13]);
+    flow_add(&sums, flow_turned_ports(ports, swap), k[12], protocol | 6 << 8, k[13]);
     for (i = 0; i < 4; i++) {
         FLOW_SWAP(word[i], word[4 + i]);
-        flow_add(&even, &odd, word[i], k[4 + 2 * i], word[4 + i], k[5 + 2 * i]);
+        flow_add(&sums, word[i], k[4 + 2 * i], word[4 + i], k[5 + 2 * i]);
     }
-    return flow_finish(even, odd, factor);
+    return flow_finish(sums, factor);
 }
 
 /* The same of both versions; all bits of `four` are set in the lanes of IPv4. */
@@ -186,7 +208,7 @@ static inline flow_u32 flow_hash(
     uint64_t factor)
 {
     flow_u32 word[9], ports, low, high, swap, swap4;
-    flow_u64 even = {0}, odd = {0};
+    flow_sums sums = FLOW_NOTHING;
     int i;
     word[0] = first;
     flow_turn(memory + 26, offset, word + 1);
@@ -203,17 +225,17 @@ static inline flow_u32 flow_hash(
     swap = FLOW_PICK(four, swap4, swap);
     FLOW_SWAP(word[0], word[4]);
 #define FLOW_KEY(at4, at6) FLOW_PICK(four, (flow_u32){0} + k[at4], (flow_u32){0} + k[at6])
-    flow_add_keys(&even, &odd, word[0], FLOW_KEY(0, 4), word[4], FLOW_KEY(1, 5));
-    flow_add_keys(&even, &odd, flow_turned_ports(ports, swap), FLOW_KEY(2, 12),
+    flow_add_keys(&sums, word[0], FLOW_KEY(0, 4), word[4], FLOW_KEY(1, 5));
+    flow_add_keys(&sums, flow_turned_ports(ports, swap), FLOW_KEY(2, 12),
                   protocol | ((flow_u32){0} + (6 << 8) - (four & 2 << 8)), FLOW_KEY(3, 13));
 #undef FLOW_KEY
     for (i = 1; i < 4; i++) {
         /* IPv4 has no more: a factor of 0. */
         FLOW_SWAP(word[i], word[4 + i]);
         word[i] = (word[i] + k[4 + 2 * i]) & ~four;
-        flow_add(&even, &odd, word[i], 0, word[4 + i], k[5 + 2 * i]);
+        flow_add(&sums, word[i], 0, word[4 + i], k[5 + 2 * i]);
     }
-    return flow_finish(even, odd, factor);
+    return flow_finish(sums, factor);
 }
 
 /* What the packets of a block are, if there is no tag: of what is 0 in `bad4` or `bad6`, it is a common shape. */
