@@ -196,7 +196,7 @@ cdef void table_factors(const family_t *f, table_t *t, uint64_t *random) noexcep
 cdef uint32_t bits_for(uint32_t rules) noexcept nogil:
     # Of a directory with at least two buckets a rule.
     cdef uint32_t bits = 6
-    while bits < 22 and (<uint32_t> 1 << bits) < 2 * rules:
+    while bits < 22 and (<uint32_t> 4 << bits) < 5 * rules:
         bits += 1
     return bits
 
