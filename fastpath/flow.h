@@ -292,16 +292,24 @@ static inline void flow_keys_both(
     flow_store(rest, protocol | ((flow_u32){0} + (6 << 8) - (four & 2 << 8)));
 #if FLOW_LANES == 8
     /* Words 22 to 53 of an IPv6 packet are the addresses; in those of an IPv4 packet, they are the second and third. */
+#if defined(__AVX512VL__)
+    /* Of eight zeros and those words. */
+    static const uint32_t table[2][8] __attribute__((aligned(64))) = {
+        {8, 9, 10, 11, 12, 13, 14, 15}, {9, 0, 0, 0, 10, 0, 0, 0},
+    };
+#define FLOW_ADDRESSES(row, words) _mm256_permutex2var_epi32(_mm256_setzero_si256(), (row)[0], words)
+#else
     static const uint32_t table[2][2][8] __attribute__((aligned(64))) = {
         {{0, 1, 2, 3, 4, 5, 6, 7}, {-1u, -1u, -1u, -1u, -1u, -1u, -1u, -1u}},
         {{1, 0, 0, 0, 2, 0, 0, 0}, {-1u, 0, 0, 0, -1u, 0, 0, 0}},
     };
+#define FLOW_ADDRESSES(row, words) _mm256_and_si256(_mm256_permutevar8x32_epi32(words, (row)[0]), (row)[1])
+#endif
     uint32_t version[8];
-    flow_store(version, four & 64);
+    flow_store(version, four & (uint32_t)sizeof table[0]);
 #define FLOW_ONE(j) do { \
         const __m256i *row = (const __m256i *)((const uint8_t *)table + version[j]); \
-        __m256i v = _mm256_loadu_si256((const __m256i *)(memory + offset[j] + 22)); \
-        v = _mm256_and_si256(_mm256_permutevar8x32_epi32(v, row[0]), row[1]); \
+        const __m256i v = FLOW_ADDRESSES(row, _mm256_loadu_si256((const __m256i *)(memory + offset[j] + 22))); \
         _mm256_storeu_si256((__m256i *)(key + 40 * (j)), v); \
         memcpy(key + 40 * (j) + 32, memory + ports[j], 4); \
         memcpy(key + 40 * (j) + 36, rest + (j), 4); \
