@@ -63,20 +63,23 @@ cdef void describe(const table_t *t, uint32_t n, record_t *r) noexcept nogil:
         memcpy(&r.packets[0], &t.counts[n].packets[0], sizeof(count_t))
 
 
-cdef uint32_t describe_all(const table_t *t, record_t *to) noexcept nogil:
-    # Droppable ones first, oldest first; how many. There is room for all live ones.
+cdef uint32_t describe_all(const table_t *t, char *to) noexcept nogil:
+    # Droppable ones first, oldest first; how many. There is room for all live ones, at any address.
     cdef uint32_t n = t.order.first, written = 0
     cdef const entry_t *e
+    cdef record_t r
     while n:
         e = &t.entries[n]
         if alive(t, e) and e.expires > t.tick:
-            describe(t, n, &to[written])
+            describe(t, n, &r)
+            memcpy(to + written * sizeof(record_t), &r, sizeof(record_t))
             written += 1
         n = t.links[n].order_next
     for n in range(1, t.used + 1):
         e = &t.entries[n]
         if e.key.version and not t.links[n].droppable and alive(t, e) and e.expires > t.tick:
-            describe(t, n, &to[written])
+            describe(t, n, &r)
+            memcpy(to + written * sizeof(record_t), &r, sizeof(record_t))
             written += 1
     return written
 
@@ -100,12 +103,12 @@ cdef bint possible(const record_t *r) noexcept nogil:
     return r.sides[0].bits < 32 and r.sides[1].bits < 32 and r.last_bits < 32
 
 
-cdef uint32_t restore_all(table_t *t, const record_t *records, uint32_t count) noexcept nogil:
+cdef uint32_t restore_all(table_t *t, const uint8_t *records, uint32_t count) noexcept nogil:
     cdef uint32_t i, n, hash, made = 0
     cdef record_t r
     cdef entry_t *e
     for i in range(count):
-        memcpy(&r, &records[i], sizeof(record_t))
+        memcpy(&r, records + i * sizeof(record_t), sizeof(record_t))
         # Again, of this copy: who holds the bytes may have written into them since.
         if not possible(&r):
             continue
@@ -331,7 +334,7 @@ cdef class Conntrack:
             made = PyBytes_FromStringAndSize(NULL, start + <size_t> self.t.live * sizeof(record_t))
             at = PyBytes_AS_STRING(made)
             with nogil:
-                written = describe_all(&self.t, <record_t *> (at + start))
+                written = describe_all(&self.t, at + start)
             header = HEADER.pack(MAGIC, FORMAT, RECORD.size, written, 0)
             memcpy(at, <const char *> header, start)
         finally:
@@ -353,7 +356,7 @@ cdef class Conntrack:
         self.enter()
         try:
             with nogil:
-                made = restore_all(&self.t, <const record_t *> records, count)
+                made = restore_all(&self.t, records, count)
         finally:
             self.busy = 0
         return made
