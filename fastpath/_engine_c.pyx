@@ -7,18 +7,16 @@ from libc.string cimport memcpy, memmove, memset
 from fastpath._classify cimport BROAD, DELTA, EMPTY_WORD, TABLES, broad_t, engine_t, table_t, wide_rule
 from fastpath._entries cimport IN_BROAD, IN_DELTA, IN_EXTRA, IN_TAIL, NONE, NOWHERE, entry_t, family_t
 from fastpath._entries_c cimport ALL, ROWS, set_levels, sort_entries, wide
-from fastpath._rows_c cimport rows_build, rows_free
+from fastpath._rows_c cimport rows_build, rows_fit, rows_free
 from fastpath._tables_c cimport (
-    CAP4_MORE, CAP6_MORE, bucket, leaf_write, lives_in, pool_close, pool_give, pool_open, pool_t, table_empty,
-    tables_build,
+    CAP4_MORE, CAP6_MORE, bucket, leaf_write, lives_in, pool_close, pool_give, pool_open, pool_t, shorten,
+    table_empty, tables_build,
 )
 
 cdef extern from * nogil:
     """
     static inline void np_store_word(uint32_t *at, uint32_t w) { __atomic_store_n(at, w, __ATOMIC_RELEASE); }
-    static inline void np_store_past(uint64_t *at, uint64_t w) { __atomic_store_n(at, w, __ATOMIC_RELEASE); }
     """
-    void np_store_past(uint64_t *at, uint64_t w)
     void np_store_word(uint32_t *at, uint32_t w)
 
 cdef extern from "stdlib.h" nogil:
@@ -27,8 +25,9 @@ cdef extern from "stdlib.h" nogil:
 
 cdef enum:
     UNITS = 1 << 20
-    READERS = 64
     ROWS_MOST = 2048        # broad rules that rows may hold where tables cannot take them
+    ROWS_SMALL = 1 << 14    # rules of a set that may all be in rows, if those take at most
+    ROWS_BYTES = 8 << 20
     STANDING_BITS = 11      # of the directories of tables that stand by
 
 
@@ -102,37 +101,6 @@ cdef uint32_t read_run(const pool_t *p, uint32_t word, uint32_t *run) noexcept n
     return n
 
 
-cdef void shorten(store_t *s, pool_t *p, uint64_t base, uint32_t word) noexcept nogil:
-    # Let a bucket's run lead past older ones that no reader needs: a bucket that changes a thousand times while somebody
-    # looks up stays few steps from what that one has to see.
-    cdef uint32_t since, before, step, r
-    cdef uint64_t past, version
-    cdef bint older
-    if word == EMPTY_WORD:
-        return
-    for step in range(READERS):
-        past = p.past[word & 0xFFFFF]
-        since, before = <uint32_t> past, <uint32_t> (past >> 32)
-        # Who comes now sees what is published, so what this very version replaced is needed.
-        if since == 0 or base + since >= s.next_epoch or before == EMPTY_WORD:
-            return
-        older = False
-        for r in range(s.readers):
-            version = s.reader[r] >> 1
-            if version >= base + since:
-                continue
-            if not s.reader[r] & 1:
-                return
-            if version < p.since:
-                continue        # it looks up elsewhere
-            older = True
-            if version >= base + <uint32_t> p.past[before & 0xFFFFF]:
-                return
-        if not older:
-            return          # nobody goes there any more, and what is there may be in use again
-        np_store_past(&p.past[word & 0xFFFFF], p.past[before & 0xFFFFF] >> 32 << 32 | since)
-
-
 cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t *run, uint32_t n) noexcept nogil:
     # Let a bucket lead to these entries, from the version that is being made on. -1: no memory, nothing has changed.
     cdef pool_t *p = &s.pool[k]
@@ -143,9 +111,9 @@ cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t *run, uin
     word = leaf_write(&s.family[k], p, run, n, True)
     if word == 0:
         return -1
-    np_store_past(&p.past[word & 0xFFFFF], <uint64_t> old << 32 | since)
+    p.past[word & 0xFFFFF] = <uint64_t> old << 32 | since
     np_store_word(at, word)
-    shorten(s, p, d.now.base, old)
+    shorten(p, s.reader, s.readers, s.next_epoch, d.now.base, old)
     if old != EMPTY_WORD:
         retire(s, GIVE_RUN, k, NULL, old & 0xFFFFF, old >> 20 & 0xF, s.next_epoch)
     if n == 0:
@@ -314,7 +282,7 @@ cdef int stand_by(store_t *s, int k, engine_t *e) noexcept nogil:
     cdef uint8_t half = 32 if k else 16, source, destination
     cdef uint32_t turn, t
     cdef bint there
-    if p.leaves == NULL and pool_open(p, f.per_unit, UNITS):
+    if p.leaves == NULL and pool_open(p, f.per_unit, UNITS, 0):
         return -1
     e.leaves, e.ranks, e.past = p.leaves, p.ranks, p.past
     for turn in range(2):
@@ -339,7 +307,7 @@ cdef int build_rows(store_t *s, int k, draft_t *d) noexcept nogil:
     cdef engine_t was
     cdef int result = -1
     if n != NONE and draft_copy(d) == 0:
-        if n > ROWS_MOST or (n > BROAD and n > f.rows_built + 256):
+        if n > BROAD and n > f.rows_built + 256:
             d.full = True
             result = 0
         else:
@@ -358,15 +326,18 @@ cdef int build_rows(store_t *s, int k, draft_t *d) noexcept nogil:
 cdef int build_parts(store_t *s, int k, pool_t *p, engine_t *e, uint32_t *chosen, uint32_t n) noexcept nogil:
     cdef family_t *f = &s.family[k]
     cdef long left = n
-    cdef uint32_t rows
+    cdef uint32_t rows = ROWS_MOST
     if n > BROAD:
-        if pool_open(p, f.per_unit, UNITS):
+        if pool_open(p, f.per_unit, UNITS, n):
             return -1
-        left = tables_build(f, e.table, &e.tables, p, chosen, n, BROAD, &s.random)
+        # Rows of a thousand and more lie in farther caches, and are still better than many tables.
+        if n > ROWS_MOST and n <= ROWS_SMALL and rows_fit(f, chosen, n, ROWS_BYTES):
+            rows = n
+        left = tables_build(f, e.table, &e.tables, p, chosen, n, BROAD, rows, &s.random)
         if left < 0:
             return -1
         e.leaves, e.ranks, e.past = p.leaves, p.ranks, p.past
-    rows = <uint32_t> left if left <= ROWS_MOST else ROWS_MOST
+    rows = <uint32_t> left if left <= rows else rows
     f.rows_built = rows
     if rows_for(f, chosen, rows, e):
         return -1

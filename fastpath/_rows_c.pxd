@@ -9,3 +9,5 @@ from fastpath._classify cimport broad_t
 cdef broad_t *rows_build(family_t *f, const uint32_t *chosen, uint32_t n) noexcept nogil
 cdef void rows_free(broad_t *b) noexcept nogil
 cdef size_t rows_bytes(const broad_t *b) noexcept nogil
+# Whether the rows of `n` entries surely take at most so many bytes.
+cdef bint rows_fit(const family_t *f, const uint32_t *chosen, uint32_t n, size_t most) noexcept nogil

@@ -316,6 +316,52 @@ cdef int fill_steps6(broad_t *b, steps6 *s, const run_t *run, uint32_t runs) noe
     return result
 
 
+cdef uint64_t asked(const family_t *f, uint32_t entry, int field) noexcept nogil:
+    # What a rule asks of a field, as a number: source, destination, source port, destination port, protocol, zone.
+    cdef const uint32_t *low = low_of(f, entry)
+    cdef const uint32_t *width = width_of(f, entry)
+    cdef uint32_t half = (f.words - 2) // 2, i
+    cdef uint64_t h = 0
+    if field < 2:
+        for i in range(half):
+            h = (h ^ low[field * half + i]) * <uint64_t> 0x9E3779B97F4A7C15
+            h ^= h >> 29
+        return h ^ (f.entry[entry].destination if field else f.entry[entry].source)
+    i = f.words - 2 + (field > 3)
+    if field & 1:
+        return low[i] >> 16 | <uint64_t> (width[i] >> 16) << 16
+    return low[i] & 0xFFFF | <uint64_t> (width[i] & 0xFFFF) << 16
+
+
+cdef int by_value(const void *a, const void *b) noexcept nogil:
+    cdef uint64_t x = (<const uint64_t *> a)[0]
+    cdef uint64_t y = (<const uint64_t *> b)[0]
+    return 1 if x > y else -1 if x < y else 0
+
+
+cdef bint rows_fit(const family_t *f, const uint32_t *chosen, uint32_t n, size_t most) noexcept nogil:
+    cdef uint64_t *value = <uint64_t *> malloc((<size_t> n + 1) * 8)
+    cdef uint64_t[6] classes
+    cdef uint64_t small
+    cdef uint32_t i
+    cdef int field
+    if value == NULL:
+        return False
+    for field in range(6):
+        for i in range(n):
+            value[i] = asked(f, chosen[i], field)
+        qsort(value, n, 8, by_value)
+        classes[field] = 1
+        for i in range(n):
+            # A range begins one class and ends another; prefixes lie in each other or apart, so there each is one.
+            if i == 0 or value[i] != value[i - 1]:
+                classes[field] += 1 if field < 2 else 2
+    free(value)
+    small = classes[2] * classes[3] * classes[4]
+    small = small if small < SMALL else classes[2] + classes[3] + SMALL
+    return (classes[0] + classes[1] + small + classes[5]) * ((n + 63) // 64) * 8 <= most
+
+
 cdef broad_t *rows_build(family_t *f, const uint32_t *chosen, uint32_t n) noexcept nogil:
     cdef broad_t *b = <broad_t *> calloc(1, sizeof(broad_t))
     cdef edge_t *edge = <edge_t *> malloc((2 * <size_t> n + 2) * sizeof(edge_t))

@@ -26,7 +26,8 @@ ctypedef struct pool_t:
     uint32_t spares[16]
     uint32_t rooms[16]
 
-cdef int pool_open(pool_t *p, uint32_t per_unit, uint32_t units) noexcept nogil
+# `rules`: how many are to be expected.
+cdef int pool_open(pool_t *p, uint32_t per_unit, uint32_t units, uint32_t rules) noexcept nogil
 cdef void pool_close(pool_t *p) noexcept nogil
 cdef uint32_t pool_take(pool_t *p, uint32_t units) noexcept nogil       # NONE: full
 cdef void pool_give(pool_t *p, uint32_t first, uint32_t units) noexcept nogil
@@ -38,9 +39,14 @@ cdef bint lives_in(const family_t *f, const table_t *t, uint32_t entry) noexcept
 # For none, with `blank`: the word of a bucket that became empty.
 cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, uint32_t n,
                          bint blank) noexcept nogil
-# Choose masks for `rest` (n entries, sorted) until at most `enough` are left; returns how many are, -1 without memory.
+# Let a bucket's run lead past older ones that none of the readers (as RuleSet.reading) needs: a bucket that changes a
+# thousand times while somebody looks up stays few steps from what that one has to see. `now` is being made.
+cdef void shorten(pool_t *p, const uint64_t *reader, uint32_t readers, uint64_t now, uint64_t base,
+                  uint32_t word) noexcept nogil
+# Choose masks for `rest` (n entries, sorted) until at most `enough` are left, or `rows`, when only tables with
+# long runs would take more; returns how many are left, -1 without memory.
 cdef long tables_build(family_t *f, table_t *tables, uint32_t *used, pool_t *p, uint32_t *rest, uint32_t n,
-                       uint32_t enough, uint64_t *random) noexcept nogil
+                       uint32_t enough, uint32_t rows, uint64_t *random) noexcept nogil
 # An empty table for rules that are added where there was none.
 cdef int table_empty(const family_t *f, table_t *t, uint32_t bits, uint8_t source, uint8_t destination, uint8_t exact,
                      uint64_t *random) noexcept nogil

@@ -10,9 +10,16 @@ from fastpath._entries cimport (
 from fastpath._classify cimport EMPTY_WORD, NO_RANK, TABLES, UNIT, table_t
 
 
+cdef extern from * nogil:
+    """
+    static inline void np_store_past(uint64_t *at, uint64_t w) { __atomic_store_n(at, w, __ATOMIC_RELEASE); }
+    """
+    void np_store_past(uint64_t *at, uint64_t w)
+
 cdef extern from "sys/mman.h" nogil:
     void *mmap(void *at, size_t size, int protection, int flags, int descriptor, long offset)
     int munmap(void *at, size_t size)
+    int madvise(void *at, size_t size, int advice)
     enum:
         PROT_READ
         PROT_WRITE
@@ -20,10 +27,14 @@ cdef extern from "sys/mman.h" nogil:
         MAP_ANONYMOUS
         MAP_NORESERVE
         MAP_FAILED
+        MADV_HUGEPAGE
 
 cdef enum:
+    STEPS = 64              # that a run is shortened by at once
     LENGTHS = 24            # candidate prefix lengths
     MOST_SHORT = 8          # tables with short runs; if they do not suffice, the others have long ones
+    MANY = 1 << 15          # rules whose leaves are worth large pages
+    FEW = 8                 # share of the rules that a table must take if the rest could be rows
     WORK = 24000000         # rules looked at while masks are compared: bounds the time of a build
 
 cdef uint8_t[24] LENGTHS4 = [0, 2, 4, 6, 8, 10, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 26, 28, 30, 31, 32]
@@ -38,7 +49,7 @@ ctypedef struct mask_t:
     uint8_t exact
 
 
-cdef int pool_open(pool_t *p, uint32_t per_unit, uint32_t units) noexcept nogil:
+cdef int pool_open(pool_t *p, uint32_t per_unit, uint32_t units, uint32_t rules) noexcept nogil:
     memset(p, 0, sizeof(pool_t))
     p.per_unit = per_unit
     p.capacity = units
@@ -47,6 +58,8 @@ cdef int pool_open(pool_t *p, uint32_t per_unit, uint32_t units) noexcept nogil:
     if p.leaves == <uint8_t *> MAP_FAILED:
         p.leaves = NULL
         return -1
+    if rules >= MANY:
+        madvise(p.leaves, <size_t> units * UNIT, MADV_HUGEPAGE)    # where it is not to be had, it is slower
     p.ranks = <uint64_t *> mmap(NULL, <size_t> units * per_unit * 8, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     p.owner = <uint32_t *> mmap(NULL, <size_t> units * per_unit * 4, PROT_READ | PROT_WRITE,
@@ -158,6 +171,36 @@ cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, 
     if n == 0:
         return EMPTY_WORD | units << 20 | first
     return first | units << 20 | <uint32_t> (rank_of(f, f.order[entries[0]]) >> 56) << 24
+
+
+cdef void shorten(pool_t *p, const uint64_t *reader, uint32_t readers, uint64_t now, uint64_t base,
+                  uint32_t word) noexcept nogil:
+    cdef uint32_t since, before, step, r
+    cdef uint64_t past, version
+    cdef bint older
+    if word == EMPTY_WORD:
+        return
+    for step in range(STEPS):
+        past = p.past[word & 0xFFFFF]
+        since, before = <uint32_t> past, <uint32_t> (past >> 32)
+        # Who comes now sees what is published, so what this very version replaced is needed.
+        if since == 0 or base + since >= now or before == EMPTY_WORD:
+            return
+        older = False
+        for r in range(readers):
+            version = reader[r] >> 1
+            if version >= base + since:
+                continue
+            if not reader[r] & 1:
+                return
+            if version < p.since:
+                continue        # it looks up elsewhere
+            older = True
+            if version >= base + <uint32_t> p.past[before & 0xFFFFF]:
+                return
+        if not older:
+            return          # nobody goes there any more, and what is there may be in use again
+        np_store_past(&p.past[word & 0xFFFFF], p.past[before & 0xFFFFF] >> 32 << 32 | since)
 
 
 cdef uint64_t next_random(uint64_t *state) noexcept nogil:
@@ -331,7 +374,7 @@ cdef int table_fill(family_t *f, table_t *t, pool_t *p, uint32_t number, uint32_
 
 
 cdef long tables_build(family_t *f, table_t *tables, uint32_t *used, pool_t *p, uint32_t *rest, uint32_t n,
-                       uint32_t enough, uint64_t *random) noexcept nogil:
+                       uint32_t enough, uint32_t rows, uint64_t *random) noexcept nogil:
     cdef mask_t *masks = <mask_t *> malloc(LENGTHS * LENGTHS * 16 * sizeof(mask_t))
     cdef uint32_t *counts = <uint32_t *> malloc(LENGTHS * LENGTHS * 16 * 4)
     cdef uint32_t bits = bits_for(n)
@@ -348,7 +391,7 @@ cdef long tables_build(family_t *f, table_t *tables, uint32_t *used, pool_t *p, 
     if masks != NULL and counts != NULL and fill != NULL and start != NULL and ordered != NULL:
         result = 0
         share = WORK // 2
-        while n > enough and used[0] < TABLES - 2 and result == 0:
+        while n > (enough if cap < MOST_UNITS * p.per_unit else rows) and used[0] < TABLES - 2 and result == 0:
             found = candidates(f, rest, n, cap, masks, counts)
             memset(&t, 0, sizeof(t))
             table_factors(f, &t, random)
@@ -366,8 +409,9 @@ cdef long tables_build(family_t *f, table_t *tables, uint32_t *used, pool_t *p, 
                     winner = masks[i]
             share = share // 2 if share // 2 > n * 8 else <uint64_t> n * 8
             # A table that takes next to nothing costs every packet more than it saves.
-            if best == 0 or best < n // 64 or (used[0] >= MOST_SHORT and cap < MOST_UNITS * p.per_unit):
-                if cap == MOST_UNITS * p.per_unit:
+            if (best == 0 or best < n // (FEW if n <= rows else 64)
+                    or (used[0] >= MOST_SHORT and cap < MOST_UNITS * p.per_unit)):
+                if cap == MOST_UNITS * p.per_unit or n <= rows:
                     break
                 # Long runs in few tables are far better than rules that every packet is compared with.
                 cap = MOST_UNITS * p.per_unit

@@ -211,10 +211,22 @@ FOLDED uint32_t first_word(const rows_of *r, const uint64_t *alive, const uint32
         HIDDEN(left);
         return (uint32_t) __builtin_ctz(left | 1u << WORD_BITS * (words - 1)) / WORD_BITS;
     }
-    uint32_t w = 0;
-    while (w < words - 1 && !word_at(r, alive, w, more))
-        w++;
-    return w;
+    if (words < VECTOR_WORDS) {
+        uint32_t w = 0;
+        while (w < words - 1 && !word_at(r, alive, w, more))
+            w++;
+        return w;
+    }
+    /* Long rows piece by piece: most winners are in the first ones. */
+    rows_of part = *r;
+    for (uint32_t first = 0;; first += 16) {
+        const uint32_t left = words_left(&part, alive + first, 16, more);
+        if (left || first + 16 >= words)
+            return first + (uint32_t) __builtin_ctz(left | 1u << WORD_BITS * 15) / WORD_BITS;
+        part.source += 16, part.destination += 16, part.small += 16;
+        if (more == ALL_ROWS)
+            part.sport += 16, part.dport += 16, part.zone += 16;
+    }
 }
 
 static inline uint32_t key_word(const uint8_t *key, uint32_t w) {
@@ -305,6 +317,8 @@ FOLDED void broad_pass(const engine_t *e, chunk_t *c, const int version) {
             broad_rows(e, best, key, size, n, s, d, p, 16, ALL_ROWS);
         else if (b->words == 1 && more != ALL_ROWS)
             broad_rows(e, best, key, size, n, s, d, p, 1, ALIVE);
+        else if (b->words > 16 && more != ALL_ROWS)
+            broad_rows(e, best, key, size, n, s, d, p, b->words, ALIVE);
         else
             broad_rows(e, best, key, size, n, s, d, p, b->words, ALL_ROWS);
     }

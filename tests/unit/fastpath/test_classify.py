@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import random
 import threading
 from array import array
 from ipaddress import IPv4Network, ip_network
@@ -136,6 +137,34 @@ def test_many_rules_of_one_bucket_and_none_that_fits_a_table(stage: ModuleType) 
     headers = [host(1, port=p, source_port=q) for p in range(0, 60001, 4000) for q in range(0, 4200, 600)]
     assert answers(stage, rules, headers) == expected(made, headers)
     gone = range(0, 4000, 2)
+    rules.update(remove=gone)
+    for id in gone:
+        del made[id]
+    assert answers(stage, rules, headers) == expected(made, headers)
+
+
+def test_a_set_that_no_few_tables_take(stage: ModuleType) -> None:
+    """Prefixes of all pairs of lengths around one place: every table would take a few of them."""
+    if stage.__name__.endswith("_py"):
+        pytest.skip("the plain twin has one form only")
+    pick = random.Random(2)
+
+    def prefix() -> IPv4Network:
+        length = pick.randrange(1, 33)
+        place = 0x0A141E28 >> (32 - length) ^ pick.getrandbits(min(length, 6))
+        return IPv4Network((place << (32 - length), length))
+
+    made = {i: Rule(priority=pick.randrange(9), source=prefix(), destination=prefix()) for i in range(9000)}
+    rules = rule_set(stage, list(made.values()))
+    assert rules.stats()["ipv4"]["broad"] > 2048, rules.stats()
+    headers = []
+    for rule in pick.sample(list(made.values()), 12):
+        assert rule.source is not None
+        assert rule.destination is not None
+        first, second = int(rule.source.broadcast_address), int(rule.destination.network_address)
+        headers += [Header(4, first, second, 6, 1, 2), Header(4, second, first, 6, 1, 2)]
+    assert answers(stage, rules, headers) == expected(made, headers)
+    gone = pick.sample(sorted(made), 300)
     rules.update(remove=gone)
     for id in gone:
         del made[id]
