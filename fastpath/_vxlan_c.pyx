@@ -104,16 +104,6 @@ cdef bytes encap_one(Tunnel tunnel, object frame):
         memcpy(to, at, 64)
         memcpy(to + length - 64, at + length - 64, 64)
     else:
-        if 64 <= length <= 128:
-        # Two stores that may overlap, for the frames whose headers are most of the work.
-        memcpy(to, at, 64)
-        memcpy(to + length - 64, at + length - 64, 64)
-    else:
-        if 64 <= length <= 128:
-        # Two stores that may overlap, for the frames whose headers are most of the work.
-        memcpy(to, at, 64)
-        memcpy(to + length - 64, at + length - 64, 64)
-    else:
         memcpy(to, at, length)
     reason = encode(&tunnel.tunnel, &tunnel.hasher.h, at, <uint32_t> length, to, 0, tunnel.identification, &inner)
     if reason:
