@@ -110,14 +110,16 @@ cdef inline bint normal_hash(
     memset(to, 0, sizeof(flow_key))
     if key.version == 4:
         swap = word32(key.source) > word32(key.destination)
-        lower, higher = &key.destination[0] if swap else &key.source[0], &key.source[0] if swap else &key.destination[0]
+        lower = <const uint8_t *> key.destination if swap else <const uint8_t *> key.source
+        higher = <const uint8_t *> key.source if swap else <const uint8_t *> key.destination
         memcpy(to.source, lower, 4)
         memcpy(to.destination, higher, 4)
     else:
         swap = less16(key.destination, key.source)
         if not swap and le16toh(source_port) > le16toh(destination_port):
             swap = not less16(key.source, key.destination)
-        lower, higher = &key.destination[0] if swap else &key.source[0], &key.source[0] if swap else &key.destination[0]
+        lower = <const uint8_t *> key.destination if swap else <const uint8_t *> key.source
+        higher = <const uint8_t *> key.source if swap else <const uint8_t *> key.destination
         memcpy(to.source, lower, 16)
         memcpy(to.destination, higher, 16)
     to.source_port = destination_port if swap else source_port
