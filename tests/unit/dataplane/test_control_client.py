@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ def answering(path: Path, answer: bytes | None) -> Iterator[list[bytes]]:
     def serve() -> None:
         connection, _ = listener.accept()
         with connection:
-            requests.append(connection.recv(65536))
+            requests.append(whole(connection))
             if answer is not None:
                 connection.sendall(answer)
             else:
@@ -34,9 +35,23 @@ def answering(path: Path, answer: bytes | None) -> Iterator[list[bytes]]:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    yield requests
-    thread.join()
-    listener.close()
+    try:
+        yield requests
+    finally:
+        thread.join()
+        listener.close()
+
+
+def whole(connection: socket.socket) -> bytes:
+    """A request with its body: what is unread when the server closes would take the answer away from the client."""
+    request = b""
+    while part := connection.recv(65536):
+        request += part
+        head, end, body = request.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        if end and len(body) >= (int(length[1]) if length else 0):
+            break
+    return request
 
 
 def http(body: bytes, status: str = "200 OK") -> bytes:
