@@ -40,6 +40,8 @@ RATES = {
     f"{FETCHED}, {NEW}": ("neutron", 10.0), f"{FETCHED}, {KEPT}": ("neutron", 10.0),
 }  # fmt: skip
 """Whose rate nodeplane's is compared with, and the least it is to be of it."""
+REST_SECONDS, QUIET = 10.0, 0.2
+"""How long is waited at most for what an earlier load left, and how long nobody must work, in seconds."""
 CPU_OF_HAPROXY = 30 / 21
 """30 us where haproxy needs 21."""
 
@@ -88,6 +90,7 @@ def run(bench: Context) -> None:
         "'Of haproxy's' and 'of Neutron's': nodeplane's figure divided by theirs in the same repetition; Neutron asks "
         "Nova for everything."
     )
+    bench.method("A load begins when no server uses more than a twentieth of a core any more, or after ten seconds.")
     bench.method("CPU per request: all threads of all processes of the server (neutron: agent and haproxy, without the "
                  "stand-in for Nova, which runs on the load's core), without the kernel's work that the client's core "
                  "does for it.")  # fmt: skip
@@ -125,6 +128,7 @@ def run(bench: Context) -> None:
                             continue
                         what = f"{subject.what}, {mode}" if subject.what else mode
                         bench.step(f"{what}, {clients} clients, {subject.server.name}, {repetition + 1}")
+                        _rest(subjects)
                         sample = _load(bench, subject, mode, clients, seconds, len(body))
                         samples.setdefault(what, {})[subject.server.name] = sample
                         if repetition >= 0:
@@ -139,6 +143,21 @@ def run(bench: Context) -> None:
         for subject in reversed(subjects):
             subject.stop()
     settle()
+
+
+def _rest(subjects: list[Subject]) -> None:
+    """Until nobody works off what an earlier load left in its queues, which would fall to the next one's core."""
+    end = time.monotonic() + REST_SECONDS
+    while time.monotonic() < end:
+        before = _cpu(subjects)
+        time.sleep(QUIET)
+        if _cpu(subjects) - before < QUIET / 20:
+            return
+
+
+def _cpu(subjects: list[Subject]) -> float:
+    """Seconds of all servers together."""
+    return sum(server.cpu_seconds() for server in {subject.server.name: subject.server for subject in subjects}.values())
 
 
 def _load(bench: Context, subject: Subject, mode: str, clients: int, seconds: float, size: int) -> Sample:
