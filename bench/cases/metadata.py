@@ -157,7 +157,9 @@ def _rest(subjects: list[Subject]) -> None:
 
 def _cpu(subjects: list[Subject]) -> float:
     """Seconds of all servers together."""
-    return sum(server.cpu_seconds() for server in {subject.server.name: subject.server for subject in subjects}.values())
+    return sum(
+        server.cpu_seconds() for server in {subject.server.name: subject.server for subject in subjects}.values()
+    )
 
 
 def _load(bench: Context, subject: Subject, mode: str, clients: int, seconds: float, size: int) -> Sample:
