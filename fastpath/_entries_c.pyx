@@ -40,9 +40,10 @@ cdef int entries_copy(family_t *f, const family_t *of) noexcept nogil:
     # Into an empty family of the same version. -1: no memory.
     if entries_reserve(f, of.count):
         return -1
-    memcpy(f.sides, of.sides, <size_t> of.count * 2 * of.key_words * 4)
-    memcpy(f.order, of.order, <size_t> of.count * 8)
-    memcpy(f.entry, of.entry, <size_t> of.count * sizeof(entry_t))
+    if of.count:  # a family without rules may have no memory, and memcpy takes no NULL
+        memcpy(f.sides, of.sides, <size_t> of.count * 2 * of.key_words * 4)
+        memcpy(f.order, of.order, <size_t> of.count * 8)
+        memcpy(f.entry, of.entry, <size_t> of.count * sizeof(entry_t))
     f.count, f.live, f.free = of.count, of.live, of.free
     return 0
 

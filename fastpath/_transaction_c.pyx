@@ -245,7 +245,8 @@ cdef int copy_rules(const state_t *s, state_t *o) noexcept nogil:
     o.rule = <rule_t *> malloc(<size_t> (s.rules + 1) * sizeof(rule_t))
     if o.rule == NULL:
         return -1
-    memcpy(o.rule, s.rule, <size_t> s.rules * sizeof(rule_t))
+    if s.rules:
+        memcpy(o.rule, s.rule, <size_t> s.rules * sizeof(rule_t))
     if s.store.ids != NULL:
         o.store.ids = <uint32_t *> malloc(<size_t> (s.next_number + 1) * 4)
         if o.store.ids == NULL:
