@@ -1,9 +1,10 @@
 """Compiles security groups, port security and firewall policies into tables for the packet engine, change by change.
 
-Nothing is multiplied out. Ports with the same groups share one policy, which is one zone of `rules`. What a rule says
-of a remote group is not said of each of its members: such a rule stands in a zone of its own, one for each policy and
-remote, and counts if the other end's address is in the class of that remote, which is a zone of `members`. So a port
-that joins a group of ten thousand adds its own address to a class or two, and changes no rule.
+Nothing is multiplied out. Ports with the same groups share one policy. What a rule says of a remote group is not said
+of each of its members: such a rule stands in a zone of its own, one for each policy and remote, and counts if the other
+end's address is in the class of that remote, which is a zone of `members`. So a port that joins a group of ten thousand
+adds its own address to a class or two, and changes no rule. Zones of `rules` that would hold the same are one,
+whichever policies and remotes they are for: the default groups of all projects are two zones.
 
 `policy_judge` tells how a packet goes through the tables.
 """
@@ -20,6 +21,7 @@ from dataplane.indexes import DEFAULT_GROUP, Indexes
 from dataplane.model import AddressGroupId, FirewallPolicyId, Kind, Mac, NetworkId, Port, PortId, SecurityGroupId
 from dataplane.policy_reasons import Reason
 from dataplane.policy_rules import DIRECTIONS, Remote, Term, address
+from dataplane.policy_shared import SharedZones
 from dataplane.policy_tables import Delta, Line, Table, Zones
 from dataplane.security import (
     IMPLICIT,
@@ -32,6 +34,7 @@ from dataplane.security import (
     prefixes_of,
     project_of,
 )
+from fastpath.rules import Header, first_match
 
 Ref = tuple[Kind, str]
 Groups = tuple[str, ...]
@@ -86,8 +89,6 @@ class Policy:
     """What all ports with the same groups have in common."""
 
     groups: Groups
-    zone: int
-    """Of `rules`: those that name no class."""
     remotes: Counter[tuple[Remote, Direction]] = field(default_factory=Counter)
     """How many rules name a remote."""
     networks: Counter[NetworkId] = field(default_factory=Counter)
@@ -117,7 +118,7 @@ class Policies:
         self.everybody: Table[Reason] = Table()
         self.networks: Table[str] = Table()
         self.members: Table[str] = Table()
-        self.rules: Table[tuple[str, str]] = Table()
+        self.rules: Table[None] = Table()
         self.firewalls: Table[tuple[str, str]] = Table()
         self.ports: dict[PortId, PortPolicy] = {}
         self._state = held
@@ -135,7 +136,7 @@ class Policies:
         self._source_zones: Zones[tuple[PortId, Mac]] = Zones()
         self._network_zones: Zones[NetworkId] = Zones()
         self._classes: Zones[Class] = Zones()
-        self._rule_zones: Zones[tuple[Groups, Remote | None]] = Zones()
+        self._rule_zones: SharedZones[tuple[Groups, Remote | None]] = SharedZones(self.rules)
         self._firewall_zones: Zones[str] = Zones()
         for line, why in rules.everybody():
             self.everybody.add(line, why)
@@ -189,9 +190,18 @@ class Policies:
         """Zone of `members` that has a class; None if no port here needs it."""
         return self._classes.of(Class(remote, direction, network))
 
-    def rule_zone(self, policy: Policy, remote: Remote) -> int | None:
-        """Zone of `rules` with what a policy says of a remote."""
+    def rule_zone(self, policy: Policy, remote: Remote | None) -> int | None:
+        """Zone of `rules` with what a policy says of a remote (None: of anybody); None if it says nothing.
+
+        It may be other policies' as well.
+        """
         return self._rule_zones.of((policy.groups, remote))
+
+    def rule_of(self, policy: Policy, remote: Remote | None, header: Header) -> tuple[str, str]:
+        """Group and id of the policy's own rule that decides about a packet, which its zone has a line for."""
+        terms = [(group, term) for group in policy.groups for term in self._terms[group] if term.remote == remote]
+        group, term = terms[first_match(((n, term.line.rule) for n, (_, term) in enumerate(terms)), header)]
+        return group, term.id
 
     def network_zone(self, network: NetworkId) -> int | None:
         """Zone of `networks` with the ranges of a network."""
@@ -286,27 +296,25 @@ class Policies:
     # --- policies ---------------------------------------------------------------------------------------------------
 
     def _make_policy(self, groups: Groups) -> Policy:
-        zone, _ = self._rule_zones.hold((groups, None))
-        policy = self._policies[groups] = Policy(groups, zone)
+        policy = self._policies[groups] = Policy(groups)
         for group in groups:
             users = self._users.setdefault(group, {})
             if not users:
                 self._terms[group] = self._terms_of(group)
             users[groups] = policy
             for term in self._terms[group]:
-                self._add_term(policy, group, term)
+                self._add_term(policy, term)
         return policy
 
     def _end_policy(self, policy: Policy) -> None:
         for group in policy.groups:
             for term in self._terms[group]:
-                self._remove_term(policy, group, term)
+                self._remove_term(policy, term)
             users = self._users[group]
             del users[policy.groups]
             if not users:
                 del self._users[group], self._terms[group]
         del self._policies[policy.groups]
-        self._rule_zones.release((policy.groups, None))
 
     def _terms_of(self, key: str) -> tuple[Term, ...]:
         group = group_of(self._state, key)
@@ -323,32 +331,26 @@ class Policies:
                 del gone[term], come[term]
         for policy in self._users[group].values():
             for term in gone:
-                self._remove_term(policy, group, term)
+                self._remove_term(policy, term)
             for term in come:
-                self._add_term(policy, group, term)
+                self._add_term(policy, term)
 
-    def _add_term(self, policy: Policy, group: str, term: Term) -> None:
-        zone = policy.zone
+    def _add_term(self, policy: Policy, term: Term) -> None:
         if term.remote is not None:
-            zone, _ = self._rule_zones.hold((policy.groups, term.remote))
             policy.remotes[term.remote, term.direction] += 1
             if policy.remotes[term.remote, term.direction] == 1:
                 for wanted in self._classes_of(policy, term.remote, term.direction):
                     self._want(wanted)
-        self.rules.add(rules.in_zone(term.line, zone), (group, term.id))
+        self._rule_zones.add((policy.groups, term.remote), term.line)
 
-    def _remove_term(self, policy: Policy, group: str, term: Term) -> None:
-        zone: int | None = policy.zone
+    def _remove_term(self, policy: Policy, term: Term) -> None:
         if term.remote is not None:
-            zone = self._rule_zones.of((policy.groups, term.remote))
-            self._rule_zones.release((policy.groups, term.remote))
             policy.remotes[term.remote, term.direction] -= 1
             if not policy.remotes[term.remote, term.direction]:
                 del policy.remotes[term.remote, term.direction]
                 for needless in self._classes_of(policy, term.remote, term.direction):
                     self._classes.release(needless)
-        assert zone is not None
-        self.rules.remove(rules.in_zone(term.line, zone), (group, term.id))
+        self._rule_zones.remove((policy.groups, term.remote), term.line)
 
     @staticmethod
     def _classes_of(policy: Policy, remote: Remote, direction: Direction) -> list[Class]:
@@ -421,7 +423,6 @@ class Policies:
             self.networks.clear(zone)
         for zone in self._classes.sweep():
             self.members.clear(zone)
-        for zone in self._rule_zones.sweep():
-            self.rules.clear(zone)
+        self._rule_zones.settle()
         for zone in self._firewall_zones.sweep():
             self.firewalls.clear(zone)

@@ -146,9 +146,10 @@ def _allowed(
     policies: Policies, port: PortPolicy, direction: Direction, header: Header, source: str
 ) -> Iterator[Judgement]:
     """What the policy says, of its own zone first."""
-    found = policies.rules.find(replace(header, zone=port.policy.zone))
+    own = policies.rule_zone(port.policy, None)
+    found = None if own is None else policies.rules.find(replace(header, zone=own))
     if found is not None:
-        group, rule = found[1]
+        group, rule = policies.rule_of(port.policy, None, header)
         yield Judgement(action=found[0].action, reason="group_rule", rule=rule, group=group, source=source)
     network = policies.network_zone(port.network)
     on_link = network is not None and policies.networks.find(replace(header, zone=network)) is not None
@@ -162,6 +163,6 @@ def _allowed(
         found = policies.rules.find(replace(header, zone=zone))
         member = policies.members.find(replace(header, zone=members)) if found is not None else None
         if found is not None and member is not None:
-            group, rule = found[1]
+            group, rule = policies.rule_of(port.policy, remote, header)
             yield Judgement(action=found[0].action, reason="group_rule", rule=rule, group=group, remote=remote,
                             member=member[1], source=source)  # fmt: skip

@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "dataplane.neutron_import": PURE,
     "dataplane.oslo_ini": PURE,
     "dataplane.policy": PURE,
+    "dataplane.policy_shared": PURE,
     "dataplane.port_rules": PURE,
     "dataplane.protocols": PURE,
     "dataplane.relations": PURE,

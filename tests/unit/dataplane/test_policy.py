@@ -99,6 +99,30 @@ def test_ports_with_the_same_groups_share_one_policy() -> None:
     assert len(gone.rules.remove) == 3
 
 
+def test_groups_with_the_same_rules_share_them_and_each_port_is_told_of_its_own() -> None:
+    groups = [group(key, web(f"{key}-web"), rule(f"{key}-in", protocol="udp", remote_group_id=key)) for key in "abc"]
+    ports = [port(f"p{n}", n, security_groups=[key]) for n, key in enumerate("abc", 5)]
+    world = World({"networks": [network()], "ports": ports, "security_groups": groups})
+    assert len(world.policies.rules) == 2
+    found = world.ask("p6", "ingress", "tcp 10.0.0.5 > 10.0.0.6:80")
+    assert (found.action, found.group, found.rule) == (Action.TRACK, "b", "b-web")
+    assert world.ask("p6", "ingress", "udp 10.0.0.6 > 10.0.0.6:80").rule == "b-in"
+    assert world.ask("p6", "ingress", "udp 10.0.0.7 > 10.0.0.6:80").reason == "default_deny"
+    world.put(security_groups=[group("b", rule("b-in", protocol="udp", remote_group_id="b"))])
+    assert world.ask("p6", "ingress", "tcp 10.0.0.5 > 10.0.0.6:80").reason == "default_deny"
+    assert world.ask("p5", "ingress", "tcp 10.0.0.5 > 10.0.0.5:80").rule == "a-web"
+    assert world.put(security_groups=[group("b", *groups[1]["security_group_rules"])]).updates == 0
+
+
+def test_the_default_groups_of_all_projects_are_two_zones() -> None:
+    ports = [port(f"p{n}", n, project_id=f"project-{n}") for n in range(2, 102)]
+    world = World({"networks": [network()], "ports": ports})
+    assert len(world.policies.rules) == 4  # in from members and out to anybody, for IPv4 and IPv6
+    assert len({id(each.policy) for each in world.policies.ports.values()}) == 100
+    assert world.ask("p2", "ingress", "tcp 10.0.0.3 > 10.0.0.2:80").reason == "default_deny"
+    assert world.ask("p2", "egress", "tcp 10.0.0.2 > 10.0.0.3:80").reason == "group_rule"
+
+
 def test_a_member_of_another_network_counts_where_its_address_is_not_on_link() -> None:
     networks = [network("blue"), network("green"), network("red", subnet("red-subnet", "10.9.0.0/24"))]
     there = {"fixed_ips": [{"subnet_id": "red-subnet", "ip_address": "10.9.0.7"}]}
