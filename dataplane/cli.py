@@ -225,7 +225,8 @@ def explain_packet(
     """Say what port security, firewall policies and security groups make of a packet, and which rule decides.
 
     PACKET begins a connection: 'tcp 10.0.0.5:1234 > 10.0.0.9:80', 'udp [2001:db8::5]:1234 > [2001:db8::9]:53',
-    'icmp 10.0.0.5 > 10.0.0.9 8/0' (type and code), 'gre 10.0.0.5 > 10.0.0.9'. Exit status 0 if it is allowed, 1 if not.
+    'icmp 10.0.0.5 > 10.0.0.9 8/0' (type and code), 'gre 10.0.0.5 > 10.0.0.9', 'udp A > B fragment' (not the first one),
+    'arp A > B', 'icmpv6 A > B 136/0 of ADDRESS'. Exit status 0 if it is allowed, 1 if not.
     """
     import msgspec
 

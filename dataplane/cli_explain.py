@@ -70,7 +70,7 @@ def _packet(found: PacketExplanation) -> Iterator[tuple[str, str]]:
     yield "packet", found.packet
     yield "port", f"{found.port} in network {found.network}, {found.direction} ({_DIRECTIONS[found.direction]})"
     if found.mac is not None:
-        yield "source", " ".join(filter(None, (f"MAC {found.mac};", _SOURCES.get(found.source, ""))))
+        yield "source", "; ".join(filter(None, (f"MAC {found.mac}", _SOURCES.get(found.source, ""))))
     yield "groups", " ".join(found.groups) or "none"
     if found.firewall_policy:
         yield "firewall", found.firewall_policy

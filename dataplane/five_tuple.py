@@ -1,5 +1,6 @@
 """Packets as people write them: `tcp 10.0.0.5:1234 > 10.0.0.9:80`, `icmp 10.0.0.5 > 10.0.0.9 8/0`, `gre A > B`.
 
+A fragment but the first, which shows neither ports nor type and code, is `udp A > B fragment`.
 And what the neighbours of a link say to each other: `arp 10.0.0.5 > 10.0.0.9` (sender and target), and
 `icmpv6 fe80::5 > ff02::1 136/0 of 2001:db8::5` (an advertisement and its target).
 """
@@ -37,6 +38,10 @@ def parse(text: str) -> Header:
     if name is None:
         raise ValueError("a packet has one protocol, not any")
     protocol = protocols.number(name)
+    if words[4:] == ["fragment"]:
+        if sport is not None or dport is not None:
+            raise ValueError("a fragment but the first shows no ports")
+        return Header(version, int(source), int(destination), protocol, ports_known=False)
     if protocol in protocols.WITH_PORTS:
         if dport is None:
             raise ValueError(f"the destination {words[3]} has no port")
@@ -76,6 +81,8 @@ def text_of(header: Header) -> str:
     """A packet as `parse` takes it."""
     name = protocols.NAMES.get(header.protocol, str(header.protocol))
     source, destination = addresses_of(header)
+    if not header.ports_known:
+        return f"{name} {source} > {destination} fragment"
     if header.protocol in protocols.WITH_PORTS:
         form = "{}:{}" if header.version == 4 else "[{}]:{}"
         return f"{name} {form.format(source, header.source_port)} > {form.format(destination, header.destination_port)}"

@@ -6,6 +6,7 @@ What has a counterpart is translated, everything else is named. Values are never
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -105,13 +106,13 @@ class _Translator:
         """Where Nova is and how to talk to it."""
         protocol = self._text("nova_metadata_protocol") or "http"
         if protocol not in ("http", "https"):
-            self._wrong(DEFAULT, "nova_metadata_protocol", "is neither http nor https")
+            self._wrong(DEFAULT, "nova_metadata_protocol", "is neither http nor https; taken as https")
             protocol = "https"
         old = self._text("nova_metadata_ip")
         host = self._text("nova_metadata_host") or old or "127.0.0.1"
         port = self._number(DEFAULT, "nova_metadata_port", 1, 65535) or 8775
         self.settings["metadata.backend"] = "nova"
-        self.settings["nova.url"] = f"{protocol}://{f'[{host}]' if ':' in host else host}:{port}"
+        self.settings["nova.url"] = f"{protocol}://{_in_url(host)}:{port}"
         if secret := self._text("metadata_proxy_shared_secret"):
             self.settings["nova.shared_secret"] = secret
             self.notes.append("the output holds metadata_proxy_shared_secret: let nobody but root read it")
@@ -196,6 +197,15 @@ class _Translator:
 
     def _wrong(self, group: str, name: str, why: str) -> None:
         self.notes.append(f"{self._options[group, name].where}: {why}")
+
+
+def _in_url(host: str) -> str:
+    """A name or address as it stands in a URL; files have IPv6 addresses with brackets and without."""
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        return f"[{bare}]" if ip_address(bare).version == 6 else bare
+    except ValueError:
+        return host
 
 
 def _identity(text: str) -> str | int:

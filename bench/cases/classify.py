@@ -80,7 +80,8 @@ def run(bench: Context) -> None:
         bench.step(f"{name}: rules")
         rules = sets.load(name, bench.options.seed)
         if rules.flags:
-            bench.method(f"{rules.name}: {rules.flags} rules ask for TCP flags, which a trace has not: left out.")
+            asking = f"{rules.flags} rules ask for TCP flags, which a trace has not"
+            bench.method(f"{rules.name}: {asking}: that condition is left out.")
         _set(bench, rules, found)
     _over_sets(bench, found)
 

@@ -16,6 +16,7 @@ from dataplane.explain_packet import explain_packet
 from dataplane.explanation import PacketExplanation, PacketQuestion
 from dataplane.model import PortId
 from tests.unit.dataplane.fake_backend import FakeBackend, config, served
+from tests.unit.dataplane.states import network, port
 from tests.unit.dataplane.test_control import check
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "security-groups.yaml"
@@ -59,6 +60,38 @@ def test_the_example(
     assert (found.direction, found.verdict, found.reason, found.rule) == (direction, verdict, reason, rule)
     assert found.stateful == (reason == "group_rule")
     assert found.connection == ("invalid" if packet.endswith(" 5/0") else "new")
+
+
+@pytest.mark.parametrize(
+    ("packet", "stateful", "verdict", "reason", "connection"),
+    [
+        ("udp 10.0.0.9 > 10.0.0.5 fragment", False, "allow", "group_rule", "invalid"),
+        ("udp 2001:db8::9 > 2001:db8::5 fragment", False, "allow", "group_rule", "invalid"),
+        ("tcp 10.0.0.9 > 10.0.0.5 fragment", False, "drop", "default_deny", "invalid"),
+        ("icmp 10.0.0.9 > 10.0.0.5 fragment", False, "drop", "default_deny", "invalid"),
+        ("udp 10.0.0.9 > 10.0.0.5 fragment", True, "drop", "no_connection", "invalid"),
+        ("udp 2001:db8::9 > 2001:db8::5 fragment", True, "drop", "no_connection", "invalid"),
+        ("gre 10.0.0.9 > 10.0.0.5 fragment", True, "allow", "group_rule", "new"),
+    ],
+)
+def test_later_fragments(packet: str, stateful: bool, verdict: str, reason: str, connection: str) -> None:
+    """They show no ports. Rules that ask do not match, nor is a connection of a protocol with ports found."""
+    rules = [
+        {"id": "udp", "direction": "ingress", "protocol": "udp"},
+        {"id": "udp6", "direction": "ingress", "protocol": "udp", "ethertype": "IPv6"},
+        {"id": "web", "direction": "ingress", "protocol": "tcp", "port_range_min": 80, "port_range_max": 80},
+        {"id": "ping", "direction": "ingress", "protocol": "icmp", "port_range_min": 8},
+        {"id": "gre", "direction": "ingress", "protocol": "gre"},
+    ]
+    desired = Desired.of(documents.decode({
+        "networks": [network("blue")], "ports": [port("p5", 5, security_groups=["g"])],
+        "security_groups": [{"id": "g", "stateful": stateful, "security_group_rules": rules}],
+    }))  # fmt: skip
+    found = explained(desired, "p5", packet, direction="ingress")
+    assert (found.verdict, found.reason, found.connection) == (verdict, reason, connection)
+    assert found.packet == packet
+    if found.reason == "no_connection":
+        assert (found.group, found.rule[:3]) == ("g", "udp")
 
 
 def test_who_the_other_end_is(example: Desired) -> None:

@@ -23,6 +23,9 @@ from fastpath.rules import Header
         ("ipv6-icmp ::1 > ::2 135", Header(6, 1, 2, 58, 135 << 8)),
         ("gre 10.0.0.5 > 10.0.0.9", Header(4, 0x0A000005, 0x0A000009, 47)),
         ("253 10.0.0.5 > 10.0.0.9", Header(4, 0x0A000005, 0x0A000009, 253)),
+        ("udp 10.0.0.5 > 10.0.0.9 fragment", Header(4, 0x0A000005, 0x0A000009, 17, ports_known=False)),
+        ("icmp ::1 > ::2 fragment", Header(6, 1, 2, 58, ports_known=False)),
+        ("gre ::1 > ::2 fragment", Header(6, 1, 2, 47, ports_known=False)),
     ],
 )
 def test_parse(text: str, expected: Header) -> None:
@@ -45,6 +48,8 @@ def test_parse(text: str, expected: Header) -> None:
         ("icmp 10.0.0.5 > 10.0.0.9 echo", "no ICMP type and code"),
         ("icmp 10.0.0.5 > 10.0.0.9 256/0", "no ICMP type and code"),
         ("tcp 10.0.0.5 > 10.0.0.9:80 8/0", "only ICMP"),
+        ("tcp 10.0.0.5 > 10.0.0.9:80 fragment", "shows no ports"),
+        ("tcp 10.0.0.5:1 > 10.0.0.9 fragment", "shows no ports"),
     ],
 )
 def test_what_is_no_packet(text: str, said: str) -> None:
@@ -52,7 +57,7 @@ def test_what_is_no_packet(text: str, said: str) -> None:
         five_tuple.parse(text)
 
 
-@given(st.text("tcp icmp>[]:.0123456789/abf", max_size=40))
+@given(st.text("tcp icmp>[]:.0123456789/abfragment", max_size=40))
 def test_anything_is_a_packet_or_a_value_error(text: str) -> None:
     try:
         header = five_tuple.parse(text)

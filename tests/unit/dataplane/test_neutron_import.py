@@ -119,6 +119,19 @@ def test_the_old_name_of_the_host() -> None:
     assert translated("[DEFAULT]\nnova_metadata_ip = 10.0.0.9\n").settings["nova.url"] == "http://10.0.0.9:8775"
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("fd00::1", "http://[fd00::1]:8775"),
+        ("[fd00::1]", "http://[fd00::1]:8775"),
+        ("10.0.0.9", "http://10.0.0.9:8775"),
+        ("nova.internal", "http://nova.internal:8775"),
+    ],
+)
+def test_hosts_as_files_have_them(host: str, url: str) -> None:
+    assert translated(f"[DEFAULT]\nnova_metadata_host = {host}\n").settings["nova.url"] == url
+
+
 def test_dhcp_from_the_same_files() -> None:
     text = "[DEFAULT]\ndns_domain = cloud.example.\ndhcp_lease_duration = {}\nuse_json = 1\n"
     assert translated(text.format(-1)).settings["dhcp.lease_time"] == 0xFFFFFFFF
