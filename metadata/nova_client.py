@@ -7,16 +7,15 @@ decompressed or followed.
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 from urllib.parse import urlsplit
 
 import aiohappyeyeballs
 
+from metadata.nova_name import Name
 from metadata.nova_settings import NovaSettings
 from metadata.upstream import Answer, BrokenError, SlowError, UnreachableError
 from metadata.upstream_link import EndedError, Link
@@ -54,6 +53,7 @@ class NovaClient:
             "Accept-Encoding: identity\r\n"
         )
         self._loop = asyncio.get_running_loop()
+        self._name = Name(self._host, self._port)
         self._links: set[Link] = set()
         """All there are."""
         self._idle: deque[Link] = deque()
@@ -144,7 +144,7 @@ class NovaClient:
         try:
             async with asyncio.timeout_at(until):
                 sock = await aiohappyeyeballs.start_connection(
-                    await self._addresses(), happy_eyeballs_delay=SECOND_ADDRESS, loop=self._loop
+                    await self._name.addresses(), happy_eyeballs_delay=SECOND_ADDRESS, loop=self._loop
                 )
                 _, link = await self._loop.create_connection(
                     lambda: Link(self._loop, self._freed, self._ended), sock=sock, ssl=self._tls,
@@ -153,22 +153,16 @@ class NovaClient:
         except TimeoutError as error:
             if until == ends:
                 raise SlowError(f"no answer within {seconds:g} s") from error
+            self._name.doubt()
             raise UnreachableError(f"no connection within {self._connect_timeout:g} s") from error
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: uvloop, of a socket
+            self._name.doubt()
             raise UnreachableError(f"{self._host}:{self._port}: {error}") from error
         if self._closed:
             link.abort()
         elif not link.lost:
             self._links.add(link)
         return link
-
-    async def _addresses(self) -> Sequence[Any]:
-        try:
-            return socket.getaddrinfo(
-                self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-            )
-        except socket.gaierror:
-            return await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
 
     # Called by links.
 
