@@ -22,6 +22,7 @@ from setuptools.command.build_ext import build_ext
 
 SINGLE = (
     "_batch_c",
+    "_broad_c",
     "_capture_c",
     "_conntrack_c",
     "_cpu_c",
@@ -31,6 +32,7 @@ SINGLE = (
     "_framing_c",
     "_hasher_c",
     "_meter_c",
+    "_places_c",
     "_rows_c",
     "_ruleset_c",
     "_tables_c",

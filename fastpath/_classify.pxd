@@ -63,7 +63,6 @@ cdef extern from "classify.h" nogil:
         uint64_t *dport_rows
         uint64_t *zone_rows
         uint64_t *ones
-        uint64_t *rank
         uint32_t pieces
         void *piece[48]
         uint64_t bytes
@@ -83,6 +82,7 @@ cdef extern from "classify.h" nogil:
         table_t table[16]
         broad_t *broad
         uint64_t *alive
+        uint64_t *rank
         wide_rule delta[16]
         uint32_t delta_entry[16]
         wide_rule *tail

@@ -5,9 +5,10 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from fastpath._classify cimport BROAD, DELTA, EMPTY_WORD, TABLES, broad_t, engine_t, table_t, wide_rule
+from fastpath._broad_c cimport draft_copy, give_bit, rows_for, take_bit
 from fastpath._entries cimport IN_BROAD, IN_DELTA, IN_EXTRA, IN_TAIL, NONE, NOWHERE, entry_t, family_t
 from fastpath._entries_c cimport ALL, ROWS, set_levels, sort_entries, wide
-from fastpath._rows_c cimport rows_build, rows_fit, rows_free
+from fastpath._rows_c cimport rows_fit, rows_free
 from fastpath._tables_c cimport (
     CAP4_MORE, CAP6_MORE, bucket, leaf_write, lives_in, pool_close, pool_give, pool_open, pool_t, shorten,
     table_empty, tables_build,
@@ -18,9 +19,6 @@ cdef extern from * nogil:
     static inline void np_store_word(uint32_t *at, uint32_t w) { __atomic_store_n(at, w, __ATOMIC_RELEASE); }
     """
     void np_store_word(uint32_t *at, uint32_t w)
-
-cdef extern from "stdlib.h" nogil:
-    void *aligned_alloc(size_t alignment, size_t size)
 
 
 cdef enum:
@@ -80,15 +78,6 @@ cdef void reclaim(store_t *s, uint64_t oldest) noexcept nogil:
             retire(s, GIVE_RUN, r.six, NULL, r.first, 1, s.next_epoch + 1)
 
 
-cdef int draft_copy(draft_t *d) noexcept nogil:
-    if d.next == NULL:
-        d.next = <engine_t *> malloc(sizeof(engine_t))
-        if d.next == NULL:
-            return -1
-        memcpy(d.next, d.now, sizeof(engine_t))
-    return 0
-
-
 cdef uint32_t read_run(const pool_t *p, uint32_t word, uint32_t *run) noexcept nogil:
     # The entries of a bucket, in order.
     cdef size_t first = <size_t> (word & 0xFFFFF) * p.per_unit
@@ -121,23 +110,6 @@ cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t *run, uin
     return 0
 
 
-cdef int take_bit(draft_t *d, uint32_t bit) noexcept nogil:
-    # Remove one of the broad rules.
-    cdef uint64_t *alive
-    cdef size_t size = <size_t> d.now.broad.words * 8
-    if draft_copy(d):
-        return -1
-    if d.next.alive == d.now.alive:
-        alive = <uint64_t *> aligned_alloc(64, (size + 63) & ~<size_t> 63)
-        if alive == NULL:
-            return -1
-        memcpy(alive, d.now.alive, size)
-        d.next.alive = alive
-    d.next.alive[bit >> 6] &= ~(<uint64_t> 1 << (bit & 63))
-    d.next.removed = 1
-    return 0
-
-
 cdef int take_waiting(draft_t *d, uint32_t i) noexcept nogil:
     # Remove one of those that wait for the rows.
     cdef uint32_t at, n
@@ -167,7 +139,7 @@ cdef void take_out(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
         d.extras = True
     elif place == IN_BROAD or place == IN_DELTA:
         # Rows are built from what is left.
-        if not d.rows and (take_bit(d, f.entry[i].at) if place == IN_BROAD else take_waiting(d, i)):
+        if not d.rows and (take_bit(s, f, d, i) if place == IN_BROAD else take_waiting(d, i)):
             d.full = True
     else:
         t = &(d.next if d.next != NULL else d.now).table[place]
@@ -183,7 +155,7 @@ cdef void take_out(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
 
 cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
     cdef family_t *f = &s.family[k]
-    cdef engine_t *e = d.next if d.next != NULL else d.now
+    cdef engine_t *e
     cdef uint32_t t, at, n, j, most = CAP6_MORE if k else CAP4_MORE
     cdef uint32_t[64] run
     if d.full:
@@ -192,6 +164,9 @@ cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
         f.entry[i].place = IN_EXTRA
         d.extras = True
         return
+    if not d.rows and give_bit(s, f, d, i):
+        return
+    e = d.next if d.next != NULL else d.now
     for t in range(e.tables):
         if not lives_in(f, &e.table[t], i):
             continue
@@ -219,26 +194,6 @@ cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
         wide(f, i, &d.next.delta[d.next.deltas])
         d.next.delta_entry[d.next.deltas] = i
         d.next.deltas += 1
-
-
-cdef int rows_for(family_t *f, const uint32_t *chosen, uint32_t n, engine_t *e) noexcept nogil:
-    # The bit rows of `chosen` and their `alive` bits. -1: no memory, `e` is as it was.
-    cdef uint32_t i
-    cdef broad_t *rows = NULL
-    cdef uint64_t *alive = NULL
-    if n:
-        rows = rows_build(f, chosen, n)
-        if rows == NULL:
-            return -1
-        alive = <uint64_t *> aligned_alloc(64, (<size_t> rows.words * 8 + 63) & ~<size_t> 63)
-        if alive == NULL:
-            rows_free(rows)
-            return -1
-        memset(alive, 0xFF, <size_t> rows.words * 8)
-    e.broad, e.alive, e.removed = rows, alive, 0
-    for i in range(n):
-        f.entry[chosen[i]].place = IN_BROAD
-    return 0
 
 
 cdef int list_for(family_t *f, const uint32_t *chosen, uint32_t n, engine_t *e, int place) noexcept nogil:
@@ -312,11 +267,13 @@ cdef int build_rows(store_t *s, int k, draft_t *d) noexcept nogil:
             result = 0
         else:
             was = d.next[0]
-            result = rows_for(f, chosen, n, d.next)
+            result = rows_for(f, chosen, n, d.next, s.next_epoch)
             if result == 0:
                 # What an earlier step of this draft made, nobody has seen.
                 if was.alive != d.now.alive:
                     free(was.alive)
+                if was.rank != d.now.rank:
+                    free(was.rank)
                 d.next.deltas = 0
                 result = stand_by(s, k, d.next)
     free(chosen)
@@ -339,7 +296,7 @@ cdef int build_parts(store_t *s, int k, pool_t *p, engine_t *e, uint32_t *chosen
         e.leaves, e.ranks, e.past = p.leaves, p.ranks, p.past
     rows = <uint32_t> left if left <= rows else rows
     f.rows_built = rows
-    if rows_for(f, chosen, rows, e):
+    if rows_for(f, chosen, rows, e, s.next_epoch):
         return -1
     return list_for(f, chosen + rows, <uint32_t> left - rows, e, IN_TAIL)
 
@@ -352,6 +309,7 @@ cdef void engine_free(engine_t *e) noexcept nogil:
         free(e.table[t].directory)
     rows_free(e.broad)
     free(e.alive)
+    free(e.rank)
     free(e.tail)
     free(e.extra)
     free(e.extra_more)
@@ -375,6 +333,8 @@ cdef void drop_one(store_t *s, int k, draft_t *d) noexcept nogil:
             rows_free(e.broad)
         if e.alive != d.now.alive:
             free(e.alive)
+        if e.rank != d.now.rank:
+            free(e.rank)
         if e.tail != d.now.tail:
             free(e.tail)
         if e.extra != d.now.extra:
@@ -452,7 +412,7 @@ cdef int finish(store_t *s, draft_t *d) noexcept nogil:
 
 
 cdef int make_room(store_t *s) noexcept nogil:
-    return retired_room(s, 2 * (TABLES + 8))
+    return retired_room(s, 2 * (TABLES + 9))
 
 
 cdef void succeed(store_t *s, draft_t *d) noexcept nogil:
@@ -470,6 +430,8 @@ cdef void succeed(store_t *s, draft_t *d) noexcept nogil:
             retire(s, FREE_ROWS, k, now.broad, 0, 0, s.next_epoch)
         if e.alive != now.alive:
             retire(s, FREE_MEMORY, k, now.alive, 0, 0, s.next_epoch)
+        if e.rank != now.rank:
+            retire(s, FREE_MEMORY, k, now.rank, 0, 0, s.next_epoch)
         if e.tail != now.tail:
             retire(s, FREE_MEMORY, k, now.tail, 0, 0, s.next_epoch)
         if e.extra != now.extra:

@@ -28,6 +28,17 @@ ctypedef struct entry_t:
     uint8_t exact
     uint8_t place
 
+# Places of the bit rows that rules have left: see _places_c.
+ctypedef struct places_t:
+    void *memory            # that everything here lies in; NULL: no rule has left yet
+    uint64_t *left          # by place: the first version without its rule
+    uint32_t *sides         # by place: what that matched, as in family_t
+    uint32_t *next          # by place: another one of its hash, NONE
+    uint32_t *first         # by hash: a place, NONE
+    uint32_t mask
+    uint32_t places
+    uint64_t since          # the first version whose ranks lie where they lie now
+
 ctypedef struct family_t:
     int version
     uint32_t words          # 4 or 10 that are hashed
@@ -42,6 +53,7 @@ ctypedef struct family_t:
     uint64_t *order         # rank without its level
     entry_t *entry
     uint64_t bound[255]     # where each level begins
+    places_t places
 
 ctypedef struct packed_t:
     uint8_t address[2][16]

@@ -175,6 +175,7 @@ cdef void set_levels(family_t *f, const uint32_t *chosen, uint32_t n) noexcept n
             f.bound[i] = <uint64_t> 0xFFFFFFFFFFFFFFFF
 
 cdef void entries_close(family_t *f) noexcept nogil:
+    free(f.places.memory)
     free(f.sides)
     free(f.order)
     free(f.entry)

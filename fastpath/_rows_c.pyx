@@ -4,8 +4,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from fastpath._entries cimport entry_t, family_t, low_of, rank_of, width_of
-from fastpath._classify cimport FORK4, FORK6, HEIGHTS4, HEIGHTS6, NO_RANK, broad_t, steps4, steps6
+from fastpath._entries cimport entry_t, family_t, low_of, width_of
+from fastpath._classify cimport FORK4, FORK6, HEIGHTS4, HEIGHTS6, broad_t, steps4, steps6
 
 cdef extern from "stdlib.h" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
@@ -393,15 +393,11 @@ cdef int fill(family_t *f, const uint32_t *chosen, uint32_t n, broad_t *b, edge_
     cdef int ports = <int> f.words - 2, rest = <int> f.words - 1, zones = 0
     cdef rows_t rows
     b.rules = n
-    b.rank = <uint64_t *> part(b, (<size_t> b.words * 64 + 8) * 8)
     b.ones = <uint64_t *> part(b, <size_t> b.words * 8)
-    if b.rank == NULL or b.ones == NULL:
+    if b.ones == NULL:
         return -1
     memset(b.ones, 0xFF, <size_t> b.words * 8)
-    for i in range(b.words * 64 + 8):
-        b.rank[i] = NO_RANK
     for i in range(n):
-        b.rank[i] = rank_of(f, f.order[chosen[i]])
         f.entry[chosen[i]].at = i
         zones |= width_of(f, chosen[i])[rest] >> 16 != 0xFFFF
 

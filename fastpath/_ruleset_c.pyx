@@ -10,6 +10,7 @@ from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcpy, memset
 
 from fastpath._classify cimport WORDS4, WORDS6, engine_t, wide_rule
+from fastpath._broad_c cimport ranks_of
 from fastpath._engine_c cimport (
     draft_t, drop, engine_free, finish, make_room, put_in, reclaim, retired_t, store_t, succeed, take_out,
 )
@@ -17,6 +18,7 @@ from fastpath._entries cimport NONE, entry_t, family_t, packed_t
 from fastpath._entries_c cimport (
     entries_close, entries_copy, entries_reserve, entry_free, entry_make, entry_record, set_levels,
 )
+from fastpath._places_c cimport places_bytes, places_settle
 from fastpath._rows_c cimport rows_bytes
 from fastpath._tables_c cimport pool_bytes, pool_close, pool_t
 from fastpath._transaction_c cimport (
@@ -105,6 +107,7 @@ cdef int commit(RuleSet self, const change_t *c, bint full) noexcept nogil:
             or s.store.next_epoch - d[0].now.base > REBASE or s.store.next_epoch - d[1].now.base > REBASE):
         d[0].full = d[1].full = True
     np_store_epoch(&s.store.pending, s.store.next_epoch)
+    s.store.returned = 0
     apply(s, d, c, taken)
     result = finish(&s.store, d)
     # Where entries live says nothing any more if what they were put in is dropped.
@@ -113,7 +116,10 @@ cdef int commit(RuleSet self, const change_t *c, bint full) noexcept nogil:
         drop(&s.store, d, marked)
         revert(s, c, taken, rules)
     else:
-        s.since_build = 0 if d[0].old != NULL and d[1].old != NULL else s.since_build + changes
+        # A rule that left and has its place again leaves nothing for a build to do.
+        s.since_build = s.since_build + changes - min(2 * s.store.returned, s.since_build + changes)
+        if d[0].old != NULL and d[1].old != NULL:
+            s.since_build = 0
         publish(self, d)
     if taken != &one:
         free(taken)
@@ -150,6 +156,7 @@ cdef int take_over(RuleSet self, state_t *s, RuleSet other, state_t *o) noexcept
         memset(&o.store.pool[k], 0, sizeof(pool_t))
         family = s.store.family[k]
         s.store.family[k] = o.store.family[k]
+        places_settle(&s.store.family[k].places, s.store.next_epoch)
         o.store.family[k] = family
     if ids != self.engine4.ids:
         free(ids)       # never published
@@ -444,16 +451,16 @@ cdef class RuleSet:
                 e = self.engine6 if k else self.engine4
                 f = &s.store.family[k]
                 size = rows_bytes(e.broad) + pool_bytes(&s.store.pool[k]) + sizeof(engine_t) \
-                    + (e.tails + e.extras) * sizeof(wide_rule)
+                    + (e.tails + e.extras) * sizeof(wide_rule) + (ranks_of(e.broad) * 8 if e.broad != NULL else 0)
                 for t in range(e.tables):
                     size += <size_t> 4 << (32 - e.table[t].shift)
-                rules = <size_t> f.capacity * (2 * f.key_words * 4 + 8 + sizeof(entry_t))
+                rules = <size_t> f.capacity * (2 * f.key_words * 4 + 8 + sizeof(entry_t)) + places_bytes(f)
                 if k == 0:
                     rules += <size_t> s.room * sizeof(rule_t) + <size_t> s.ids_room * 4 \
                         + s.store.retired_room * sizeof(retired_t)
                 found["ipv6" if k else "ipv4"] = {
                     "entries": f.live, "tables": e.tables, "broad": e.broad.rules if e.broad != NULL else 0,
-                    "waiting": e.deltas, "linear": e.tails + e.extras, "since_build": s.since_build,
+                    "vacant": e.removed, "waiting": e.deltas, "linear": e.tails + e.extras, "since_build": s.since_build,
                     "lookup_bytes": size, "rule_bytes": rules,
                     "masks": [(e.table[t].source, e.table[t].destination, e.table[t].exact) for t in range(e.tables)],
                 }

@@ -116,16 +116,18 @@ class RuleSet:
 
         - entries: rules, or parts of one (a zone without a direction has two)
         - tables, masks: hash tables; (source length, destination length, exact fields) of each
-        - broad: rules in bit rows; waiting: rules that wait for their next build
+        - broad: places for rules in bit rows; vacant: those of them that rules have left, which may return to them;
+          waiting: rules that wait for the next build of the rows
         - linear: rules that every packet is compared with
-        - since_build: rules added, removed and replaced since everything was built, of both versions together
+        - since_build: rules added, removed and replaced since everything was built, of both versions together, but for
+          those that returned
         - lookup_bytes, rule_bytes: memory of what is looked up in, and of the rules themselves
         """
         rules = self._rules.values()
         return {
             f"ipv{version}": {
                 "entries": sum(version in rule.versions for rule in rules), "tables": 0, "masks": [], "broad": 0,
-                "waiting": 0, "since_build": 0, "linear": sum(version in rule.versions for rule in rules),
+                "vacant": 0, "waiting": 0, "since_build": 0, "linear": sum(version in rule.versions for rule in rules),
                 "lookup_bytes": 0, "rule_bytes": 0,
             }
             for version in (4, 6)

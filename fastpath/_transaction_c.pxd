@@ -32,7 +32,7 @@ ctypedef struct state_t:
     uint32_t live
     uint32_t next_number
     uint32_t ids_room
-    uint64_t since_build    # changes
+    uint64_t since_build    # changes, but for rules that took their places again
     bint broken             # an update ended without memory: the next one builds everything
 
 # One transaction.

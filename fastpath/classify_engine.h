@@ -84,7 +84,6 @@ typedef struct {
     uint64_t *source_rows, *destination_rows, *small_rows;
     uint64_t *sport_rows, *dport_rows, *zone_rows;      /* NULL: in `small_rows`, or nobody asks */
     uint64_t *ones;                     /* a row of all rules */
-    rank_t *rank;                       /* of every bit, and NO_RANK behind them */
     uint32_t pieces;
     void *piece[48];                    /* the memory that all of it lies in */
     uint64_t bytes;
@@ -98,10 +97,11 @@ typedef struct {
  * to is kept until it has left. */
 typedef struct {
     uint32_t tables, deltas, tails, extras;
-    uint32_t removed;       /* whether broad rules have been */
+    uint32_t removed;       /* how many places of the broad rules are empty */
     table_t table[TABLES];
     broad_t *broad;         /* NULL: none */
     uint64_t *alive;        /* broad rules that have not been removed, broad->words words */
+    rank_t *rank;           /* of each of them, and NO_RANK behind them; of one that is not alive nobody asks */
     wide_rule delta[DELTA];
     uint32_t delta_entry[DELTA];        /* the writer's: which entry each is */
     wide_rule *tail;        /* rules that fit nowhere, by rank */

@@ -261,7 +261,7 @@ FOLDED void broad_rows(const engine_t *e, rank_t *best, const uint8_t *key, cons
     }
     /* The winning word once more by scalar loads: quicker than taking it out of a vector. */
     for (uint32_t i = 0; i < n; i++)
-        best[i] = b->rank[w[i] * 64 + zeros_below(word_at(&r[i], e->alive, w[i], more))];
+        best[i] = e->rank[w[i] * 64 + zeros_below(word_at(&r[i], e->alive, w[i], more))];
 }
 
 /* The row of the small fields of up to 16 packets. Ports that are apart, or of one class, are not asked for here. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import random
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from bench.classify import scan
+from bench.classify import renewal, scan
 from bench.classify.files import NONE, Rules, Trace
 from bench.classify.lookups import Engine
 from bench.context import Context
@@ -25,8 +26,8 @@ from fastpath.rules import PACKED
 SHARE: Final = 10
 """One rule in so many is removed and added again."""
 TRANSACTIONS: Final = (1, 100, 1000)
-RATE: Final = 100_000
-"""Changes a second of the limited writer."""
+RATE: Final = 1_000_000
+"""Changes a second of the limited writer, if --updates does not say another."""
 REPEATS: Final = 3
 SECONDS: Final = 0.2
 STALL_BATCH: Final = 256
@@ -35,7 +36,9 @@ CHECKED: Final = 16
 WRITER_TARGET, KEPT_TARGET = 1e6, 0.70
 METHOD: Final = (
     f"Updates: a thread on another core removes one rule in {SHARE} and adds it again, over and over, in transactions "
-    "of 1, 100 and 1,000 rules, or at a limited rate; every rule removed or added is one update. Beside them a thread "
+    f"of 1, 100 and 1,000 rules, or at a limited rate, {RATE:,}/s unless --updates says another; every rule removed or "
+    "added is one update. Fresh: the rules come back with other addresses each time (the last "
+    f"{renewal.BITS} bits of each prefix; making them is not counted), else as they were. Beside them a thread "
     "looks the whole trace up, a call for all of it: two threads of Python hand the interpreter's lock over at every "
     "call, and that is not the question. Kept: the rate of the median call beside the writer over that without one; "
     "control: the same writer on another rule set, which takes the same of both cores and of the interpreter.",
@@ -45,19 +48,28 @@ METHOD: Final = (
 
 
 class Writer:
-    """Removes and adds some of the rules of a set until it is told to stop; all are there again then."""
+    """Removes and adds some of the rules of a set until it is told to stop; all are there again then.
+
+    With `fresh` each comes back with other addresses.
+    """
 
     def __init__(
-        self, rules: Any, source: Rules, chosen: list[int], transaction: int, rate: float | None = None
-    ) -> None:
+        self, rules: Any, source: Rules, chosen: list[int], transaction: int, rate: float | None = None,
+        *, fresh: bool = False,
+    ) -> None:  # fmt: skip
         self.rules = rules
+        self.source = source
         self.rate = rate
+        self.fresh = fresh
         size, data = PACKED.size, source.records
         self.positions = [chosen[at : at + transaction] for at in range(0, len(chosen), transaction)]
         self.ids = [array("I", block) for block in self.positions]
         self.records = [b"".join(data[size * i : size * (i + 1)] for i in block) for block in self.positions]
+        self.masks = [renewal.changing(block) if fresh else b"" for block in self.records]
         self.changes = 0
         self.seconds = 0.0
+        self._preparing = 0.0
+        self._chance = random.Random(f"fresh {transaction}")
         self.error: BaseException | None = None
         self._stop = threading.Event()
 
@@ -79,24 +91,43 @@ class Writer:
         try:
             began = time.perf_counter()
             self._work(began)
-            self.seconds = time.perf_counter() - began
+            self.seconds = time.perf_counter() - began - self._preparing
         except BaseException as error:
             self.error = error
 
     def _work(self, began: float) -> None:
         update, stop = self.rules.update, self._stop.is_set
         while True:
-            for block, records in enumerate(self.records):
+            for block in range(len(self.records)):
                 if stop():
                     return
+                if self.fresh:
+                    self._renew(block)
                 removed = self.ids[block]
                 update(remove=removed)
-                self.ids[block] = update(add=records)
+                self.ids[block] = update(add=self.records[block])
                 self.changes += 2 * len(removed)
                 if self.rate is not None:
                     late = began + self.changes / self.rate - time.perf_counter()
                     if late > 0:
                         time.sleep(late)
+
+    def _renew(self, block: int) -> None:
+        since = time.perf_counter()
+        self.records[block] = renewal.renewed(self.records[block], self.masks[block], self._chance)
+        self._preparing += time.perf_counter() - since
+
+    def go_on_from(self, other: Writer) -> None:
+        """Begin with the ids and records that another writer of the same rules has left."""
+        self.ids, self.records = other.ids, other.records
+
+    def left(self) -> Rules:
+        """All rules as they are now."""
+        records, size = bytearray(self.source.records), PACKED.size
+        for block, data in zip(self.positions, self.records, strict=True):
+            for number, i in enumerate(block):
+                records[size * i : size * (i + 1)] = data[size * number : size * (number + 1)]
+        return dataclasses.replace(self.source, records=bytes(records))
 
     def positions_by_id(self) -> dict[int, int]:
         """Which position the rules have that were removed and added."""
@@ -110,9 +141,15 @@ class Writer:
 class Reader:
     """Looks a trace up, again and again, and checks the answers that no change can alter."""
 
-    def __init__(self, engine: Engine, rules: Rules, trace: Trace, wanted: array[int], chosen: list[int]) -> None:
+    def __init__(self, engine: Engine, rules: Rules, trace: Trace, wanted: array[int], chosen: list[int],
+                 touched: array[int] | None = None) -> None:  # fmt: skip
         moving = set(chosen)
         self.steady = array("i", (scan.ANY if rule in moving else rule for rule in wanted))
+        if touched is not None:
+            # Who comes with other addresses may win where it did not.
+            self.steady = array("i", (
+                right if other == NONE else scan.ANY for right, other in zip(self.steady, touched, strict=True)
+            ))  # fmt: skip
         self.engine = engine
         self.rules = rules
         self.trace = trace
@@ -147,12 +184,14 @@ class Reader:
                 took.append(clock() - began)
         return percentile(took, 99.9) / 1e3, max(took) / 1e3
 
-    def check(self, positions: dict[int, int]) -> None:
-        """Every answer, once the writer is done; `positions`: of the rules whose ids have changed."""
+    def check(self, writer: Writer) -> None:
+        """Every answer, once the writer is done."""
+        positions = writer.positions_by_id()
+        wanted = scan.answers(writer.left(), self.trace) if writer.fresh else self.wanted
         once, out = self.engine.calls(self.trace, 1024)
         once()
         found = array("i", (positions.get(id, id) if id != NONE else id for id in out))
-        scan.compare(f"{self.engine.name} after updates", self.rules, self.trace, found, self.wanted)
+        scan.compare(f"{self.engine.name} after updates", self.rules, self.trace, found, wanted)
 
 
 def chosen(rules: Rules, seed: int) -> list[int]:
@@ -166,27 +205,54 @@ def run(bench: Context, rules: Rules, trace: Trace, wanted: array[int], build: C
     for text in METHOD:
         bench.method(text)
     some = chosen(rules, bench.options.seed)
-    rate = bench.options.updates or RATE
-    kinds: list[tuple[str, int, float | None]] = [
-        (f"by {count:,}", count, None) for count in TRANSACTIONS if count <= len(some)
-    ]
-    kinds.append((f"{rate:,}/s", max(1, min(100, rate // 1000, len(some))), float(rate)))
-    for name, size, limit in kinds:
-        variant = f"{rules.name}, {name}"
-        target = WRITER_TARGET if targets and (size, limit) == (max(count for _, count, _ in kinds), None) else None
+    for kind in _kinds(bench.options.updates or RATE, len(some)):
+        touched = _touched(rules, trace, some) if kind.fresh else None
         for _ in range(min(REPEATS, bench.repeats(REPEATS))):
             mine, other = build(rules.records), build(rules.records)
-            reader = Reader(Engine(engine.level, mine), rules, trace, wanted, some)
-            writer = functools.partial(Writer, source=rules, chosen=some, transaction=size, rate=limit)
-            _round(bench, reader, writer, other, variant, target, limit is None)
+            reader = Reader(Engine(engine.level, mine), rules, trace, wanted, some, touched)
+            writer = functools.partial(Writer, source=rules, chosen=some, transaction=kind.size, rate=kind.rate,
+                                       fresh=kind.fresh)  # fmt: skip
+            _round(bench, reader, writer, other, kind, targets)
     bench.verified(
         "Beside a writer: answers that no change can alter, and all of them after it, against the linear check."
     )
 
 
-def _round(bench: Context, reader: Reader, writer: Callable[[Any], Writer], other: Any, variant: str,
-           target: float | None, unlimited: bool) -> None:  # fmt: skip
-    seconds = bench.seconds(SECONDS)
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A way of working of the writer."""
+
+    name: str
+    size: int
+    """Rules of a transaction."""
+    rate: float | None
+    """Changes a second; None: as many as it can."""
+    fresh: bool
+    target: bool
+    """Whether the targets are about it, that of the updates only where it is not limited."""
+
+
+def _kinds(rate: int, moving: int) -> list[Kind]:
+    """Each size of transactions, then a limited rate; the greatest and the limited one with fresh rules as well."""
+    sizes = [count for count in TRANSACTIONS if count <= moving] or [moving]
+    limited = max(1, min(100, rate // 1000, moving))
+    kinds = [Kind(f"by {count:,}", count, None, False, count == sizes[-1]) for count in sizes]
+    kinds.append(Kind(f"{rate:,}/s", limited, float(rate), False, rate == RATE))
+    kinds.append(Kind(f"by {sizes[-1]:,}, fresh", sizes[-1], None, True, False))
+    kinds.append(Kind(f"{rate:,}/s, fresh", limited, float(rate), True, False))
+    return kinds
+
+
+def _touched(rules: Rules, trace: Trace, some: list[int]) -> array[int]:
+    """Of every header, whether any form of the rules that come and go matches it: NONE if not."""
+    size = PACKED.size
+    records = b"".join(rules.records[size * i : size * (i + 1)] for i in sorted(some))
+    return scan.answers(dataclasses.replace(rules, records=renewal.envelope(records)), trace)
+
+
+def _round(bench: Context, reader: Reader, writer: Callable[[Any], Writer], other: Any, kind: Kind,
+           targets: bool) -> None:  # fmt: skip
+    seconds, variant = bench.seconds(SECONDS), f"{reader.rules.name}, {kind.name}"
     cores = bench.cores
     with pinned(cores.server):
         alone = reader.rate(seconds)
@@ -199,22 +265,23 @@ def _round(bench: Context, reader: Reader, writer: Callable[[Any], Writer], othe
         with mine.running(cores.load):
             beside = reader.rate(seconds)
         changes = mine.changes / mine.seconds
-        reader.check(mine.positions_by_id())
-        # The ids have moved on: the next writer begins with those that the last one left.
+        reader.check(mine)
         last = writer(reader.engine.rules)
-        last.ids = mine.ids
+        last.go_on_from(mine)
         with last.running(cores.load):
             stalled = reader.stalls(seconds)
-        reader.check(last.positions_by_id())
+        reader.check(last)
+    unlimited = kind.rate is None
     if unlimited:
         solo = writer(other)
-        solo.ids = elsewhere.ids
+        solo.go_on_from(elsewhere)
         with solo.running(cores.load):
             time.sleep(seconds)
         bench.record("updates alone", solo.changes / solo.seconds, "/s", variant=variant, better="higher")
-    bench.record("updates beside lookups", changes, "/s", variant=variant, better="higher", target=target)
+    bench.record("updates beside lookups", changes, "/s", variant=variant, better="higher",
+                 target=WRITER_TARGET if targets and kind.target and unlimited else None)  # fmt: skip
     bench.record("lookups kept", beside / alone, "x", subject=OURS, variant=variant, better="higher",
-                 target=None if target is None else KEPT_TARGET)  # fmt: skip
+                 target=KEPT_TARGET if targets and kind.target else None)  # fmt: skip
     bench.record("lookups kept, control", control / alone, "x", variant=variant, better="higher")
     for name, (most, longest) in (("", stalled), (", no writer", quiet), (", other set", busy)):
         bench.record(f"p99.9 call{name}", most, "us", variant=variant, better="lower")

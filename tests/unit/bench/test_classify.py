@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import random
 import time
 from array import array
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from bench.classify import acl, lookups, scan, sets, traces, updates
+from bench.classify import acl, lookups, renewal, scan, sets, traces, updates
 from bench.classify.files import Rules, Trace
 from bench.cli import bench
 from bench.compile import MissingToolError, compiler
@@ -18,6 +20,7 @@ from bench.perpacket.levels import PLAIN
 from bench.results import load
 from bench.rulegen import generate
 from fastpath._ruleset_py import RuleSet
+from fastpath.rules import unpack
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +73,7 @@ def test_a_small_run(tmp_path: Path) -> None:
         ("updates alone", "r, by 1"), ("updates beside lookups", "r, 5,000/s"),
         ("lookups kept", "r, by 1"), ("p99.9 call", "r, 5,000/s"),
         ("longest call, no writer", "r, 5,000/s"), ("longest call, other set", "r, by 1"),
+        ("lookups kept", "r, by 1, fresh"), ("updates beside lookups", "r, 5,000/s, fresh"),
     ):  # fmt: skip
         assert figures[measure, variant].median >= 0
     assert len(case.verified) == 2
@@ -132,10 +136,40 @@ def test_a_writer_leaves_all_rules_under_other_ids() -> None:
     assert len(made) == 100
     assert set(writer.positions_by_id()) == set(some)
     reader = updates.Reader(lookups.Engine(PLAIN, made), rules, trace, wanted, some)
-    reader.check(writer.positions_by_id())
+    reader.check(writer)
     made.remove(next(id for id in range(100) if id in set(wanted)))
     with pytest.raises(scan.WrongAnswerError, match="plain after updates"):
-        reader.check(writer.positions_by_id())
+        reader.check(writer)
+
+
+def test_a_writer_of_fresh_rules_leaves_them_with_other_addresses() -> None:
+    rules, trace, _ = small()
+    some = updates.chosen(rules, 1)
+    made = RuleSet(rules.records)
+    writer = updates.Writer(made, rules, some, 4, fresh=True)
+    with writer.running(frozenset(os.sched_getaffinity(0))):
+        while not writer.changes and writer.error is None:
+            time.sleep(0.001)
+    left = writer.left()
+    changed = [i for i, (one, other) in enumerate(zip(rules.rules(), left.rules(), strict=True)) if one != other]
+    assert changed
+    assert set(changed) <= set(some)
+    assert sorted(map(repr, made.rules().values())) == sorted(map(repr, left.rules()))
+    updates.Reader(lookups.Engine(PLAIN, made), rules, trace, array("i"), some).check(writer)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_every_form_of_a_fresh_rule_lies_in_its_envelope(version: int) -> None:
+    records = generate("fw", 100, version=6 if version == 6 else 4).records
+    held, mask, chance = unpack(renewal.envelope(records)), renewal.changing(records), random.Random(1)
+    for _ in range(5):
+        records = renewal.renewed(records, mask, chance)
+        for rule, around in zip(unpack(records), held, strict=True):
+            assert dataclasses.replace(rule, source=None, destination=None) == dataclasses.replace(
+                around, source=None, destination=None
+            )
+            for net, wide in ((rule.source, around.source), (rule.destination, around.destination)):
+                assert wide is None or (net is not None and net.subnet_of(wide))  # type: ignore[arg-type]
 
 
 def test_a_reader_notices_an_answer_that_changes_beside_it() -> None:

@@ -64,6 +64,10 @@ class Scene:
         self.under = [header.source - base if header.source - base < 1400 else -1 for header in self.headers]
         self.ids: dict[int, int] = {}
         self.log = [b"", self._right()]
+        # All of them live in the rows at first: they leave their places and come again.
+        self.ids.update(enumerate(self.rules.update(add=self.hot)))
+        self.log.append(self._right())
+        self.rules.compact()
 
     def change(self) -> None:
         """One transaction: some of the hot rules go, some come."""
