@@ -44,7 +44,8 @@ class Rule:
     """First and last, both included."""
     destination_ports: tuple[int, int] = ANY_PORTS
     tcp_flags: tuple[int, int] = (0, 0)
-    """Value and mask over the 8 bits of the flags octet (RFC 9293 section 3.1); needs `protocol` 6."""
+    """Value and mask over the 8 bits of the flags octet (RFC 9293 section 3.1); needs `protocol` 6. Of a packet that
+    does not show them (a later fragment, a segment whose header is cut) all count as clear."""
     dscp: int | None = None
     """0 to 63."""
     zone: int | None = None
@@ -55,6 +56,8 @@ class Rule:
 
     def __post_init__(self) -> None:
         """Check every field, and give equal rules one form: no /0, and the version always said where it is known."""
+        if self.version not in (None, 4, 6):
+            raise RuleError("version", f"{self.version} is not 4 or 6")
         versions = {net.version for net in (self.source, self.destination) if net is not None}
         if len(versions | ({self.version} - {None})) > 1:
             raise RuleError("destination", "source, destination and version must be of one IP version")
