@@ -6,6 +6,7 @@ import json
 import math
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,17 +14,22 @@ from pathlib import Path
 from bench.compile import program
 from bench.cores import Cores, pinned
 from bench.peers import debian
+from bench.percentile import percentile_of_counts
 
 PERFDHCP_MAC = "00:0c:01:02:00:00"
 """perfdhcp adds the client's number to each octet without carry: a base that does not end in zeros leaves its range."""
 
 _WRK_SCRIPT = """
 done = function(summary, latency, requests)
+  local times = {}
+  for number = 1, #latency do
+    times[number] = string.format("[%d,%d]", latency(number))
+  end
   io.write(string.format(
-    '\\n{"answered":%d,"seconds":%.6f,"p50":%.1f,"p99":%.1f,"max":%.1f,"wrong":%d,"refused":%d,"broken":%d,"late":%d}\\n',
+    '\\n{"answered":%d,"seconds":%.6f,"p50":%.1f,"p99":%.1f,"max":%.1f,"wrong":%d,"refused":%d,"broken":%d,"late":%d,"times":[',
     summary.requests - summary.errors.status, summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
     latency.max, summary.errors.status, summary.errors.connect, summary.errors.read + summary.errors.write,
-    summary.errors.timeout))
+    summary.errors.timeout), table.concat(times, ","), "]}\\n")
 end
 """
 _WRK_NUMBERS = """
@@ -46,10 +52,25 @@ class Load:
     p99: float
     failures: Mapping[str, int] = field(default_factory=dict)
     """Everything that was not answered rightly, by kind; no zeros."""
+    times: Mapping[float, int] = field(default_factory=dict)
+    """How many answers took how many microseconds; empty if the client does not say."""
 
     @property
     def rate(self) -> float:
         return self.answered / self.seconds
+
+
+def together(loads: Sequence[Load]) -> Load:
+    """Several loads as one: the percentiles are those of all their answers. ValueError if one has no `times`."""
+    if any(load.answered and not load.times for load in loads):
+        raise ValueError("a load without its times")
+    times: Counter[float] = Counter()
+    failures: Counter[str] = Counter()
+    for load in loads:
+        times.update(load.times)
+        failures.update(load.failures)
+    p50, p99 = (percentile_of_counts(times, percent) if times else 0.0 for percent in (50, 99))
+    return Load(sum(load.answered for load in loads), sum(load.seconds for load in loads), p50, p99, failures, times)
 
 
 def _run(netns: str, cores: Cores, argv: Sequence[str | Path], seconds: float, environment: Mapping[str, str]) -> str:
@@ -64,7 +85,7 @@ def _run(netns: str, cores: Cores, argv: Sequence[str | Path], seconds: float, e
 def _load(output: str) -> Load:
     said = json.loads(output.strip().splitlines()[-1])
     failures = {name: said[name] for name in ("wrong", "refused", "broken", "late", "lost") if said.get(name)}
-    return Load(said["answered"], said["seconds"], said["p50"], said["p99"], failures)
+    return Load(said["answered"], said["seconds"], said["p50"], said["p99"], failures, dict(said.get("times", ())))
 
 
 def http_close(netns: str, cores: Cores, path: str, clients: int, seconds: float, size: int) -> Load:

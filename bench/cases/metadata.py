@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,11 @@ CLIENTS = (1, 16, 64, 256)
 NEW, KEPT = "new connections", "keep-alive"
 COMPARED = 64
 """Clients of the rates that have a target, and of Nova's documents."""
+TURNS = 4
+"""Loads in each repetition with the most clients, of which the slowest hundredth is compared.
+
+In one of 1.5 s that hundredth is about one answer for each client: whatever stops a core once decides it.
+"""
 CACHED, FETCHED = "Nova's, kept", "Nova's, fetched"
 NOVA_CONFIG = f"""
 [nova]
@@ -65,17 +70,27 @@ class Subject:
 
 @dataclass(frozen=True)
 class Sample:
-    """One timed load and what it cost."""
+    """Timed load and what it cost."""
 
     load: Load
-    cpu: float
-    """Microseconds a request."""
+    seconds: float
+    """CPU of all answers."""
+
+    @property
+    def cpu(self) -> float:
+        """Microseconds a request."""
+        return self.seconds / max(1, self.load.answered) * 1e6
+
+    @classmethod
+    def together(cls, samples: Sequence[Sample]) -> Sample:
+        """Several as one."""
+        return cls(loads.together([sample.load for sample in samples]), sum(sample.seconds for sample in samples))
 
 
 def run(bench: Context) -> None:
-    """All servers are up at once; every repetition goes round them in turn."""
+    """All servers are up at once; every repetition goes round them in turn, forth or back."""
     bench.method(f"{bench.cores}. Every server has its own segment: client namespace, tap, bridge, veth, server "
-                 "namespace; all are up, and repetitions take them in turn.")  # fmt: skip
+                 "namespace; all are up. A repetition takes them in turn, the next one backwards.")  # fmt: skip
     bench.method(
         "New connections: bench/load/http_close.c, one connection per request, time from connect() to the last byte. "
         "Keep-alive: wrk -t1, whole seconds; its latencies count failed answers, too. Only complete answers 200 of "
@@ -89,6 +104,10 @@ def run(bench: Context) -> None:
     bench.method(
         "'Of haproxy's' and 'of Neutron's': nodeplane's figure divided by theirs in the same repetition; Neutron asks "
         "Nova for everything."
+    )
+    bench.method(
+        f"With {CLIENTS[-1]} clients a repetition goes round the servers {TURNS} times, forth and back; its "
+        "percentiles are those of all these answers together."
     )
     bench.method("A load begins when no server uses more than a twentieth of a core any more, or after ten seconds.")
     bench.method("CPU per request: all threads of all processes of the server (neutron: agent and haproxy, without the "
@@ -123,14 +142,9 @@ def run(bench: Context) -> None:
             for mode in (NEW, KEPT)[: 1 + keep_alive]:
                 for clients in CLIENTS if repetition >= 0 else CLIENTS[1:2]:
                     samples: dict[str, dict[str, Sample]] = {}
-                    for subject in subjects:
-                        if subject.fetches and clients != COMPARED and repetition >= 0:
-                            continue
-                        what = f"{subject.what}, {mode}" if subject.what else mode
-                        bench.step(f"{what}, {clients} clients, {subject.server.name}, {repetition + 1}")
-                        _rest(subjects)
-                        sample = _load(bench, subject, mode, clients, seconds, len(body))
-                        samples.setdefault(what, {})[subject.server.name] = sample
+                    for subject, taken in _rounds(bench, subjects, mode, clients, repetition, seconds, len(body)):
+                        what = _what(subject, mode)
+                        sample = samples.setdefault(what, {})[subject.server.name] = Sample.together(taken)
                         if repetition >= 0:
                             _record(bench, subject.server.name, f"{what}, {clients} clients", sample)
                     if repetition >= 0:
@@ -145,7 +159,29 @@ def run(bench: Context) -> None:
     settle()
 
 
-def _rest(subjects: list[Subject]) -> None:
+def _rounds(bench: Context, subjects: Sequence[Subject], mode: str, clients: int, repetition: int, seconds: float,
+            size: int) -> list[tuple[Subject, list[Sample]]]:  # fmt: skip
+    """The loads of one repetition, by subject.
+
+    Each round goes the way of the last one back, so that none always comes after the same other one.
+    """
+    asked = [subject for subject in subjects if not subject.fetches or clients == COMPARED or repetition < 0]
+    taken: list[tuple[Subject, list[Sample]]] = [(subject, []) for subject in asked]
+    turns = TURNS if clients == CLIENTS[-1] else 1
+    for turn in range(turns):
+        for subject, samples in taken if (repetition + turn) % 2 == 0 else reversed(taken):
+            which = f"{repetition + 1}" + (f".{turn + 1}" if turns > 1 else "")
+            bench.step(f"{_what(subject, mode)}, {clients} clients, {subject.server.name}, {which}")
+            _rest(subjects)
+            samples.append(_load(bench, subject, mode, clients, seconds, size))
+    return taken
+
+
+def _what(subject: Subject, mode: str) -> str:
+    return f"{subject.what}, {mode}" if subject.what else mode
+
+
+def _rest(subjects: Sequence[Subject]) -> None:
     """Until nobody works off what an earlier load left in its queues, which would fall to the next one's core."""
     end = time.monotonic() + REST_SECONDS
     while time.monotonic() < end:
@@ -155,7 +191,7 @@ def _rest(subjects: list[Subject]) -> None:
             return
 
 
-def _cpu(subjects: list[Subject]) -> float:
+def _cpu(subjects: Sequence[Subject]) -> float:
     """Seconds of all servers together."""
     return sum(
         server.cpu_seconds() for server in {subject.server.name: subject.server for subject in subjects}.values()
@@ -169,7 +205,7 @@ def _load(bench: Context, subject: Subject, mode: str, clients: int, seconds: fl
         load = loads.http_close(subject.vm.name, bench.cores, subject.path, clients, seconds, size)
     else:
         load = loads.wrk(subject.vm.name, bench.cores, subject.path, clients, seconds, bench.directory)
-    return Sample(load, (subject.server.cpu_seconds() - before) / max(1, load.answered) * 1e6)
+    return Sample(load, subject.server.cpu_seconds() - before)
 
 
 def _record(bench: Context, name: str, variant: str, sample: Sample) -> None:

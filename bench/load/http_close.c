@@ -7,7 +7,8 @@
  * Keeps CLIENTS requests under way in one thread (epoll). A request's time runs from connect() to the last byte of
  * its body. Only a 200 whose Content-Length and received body are BYTES long counts as answered; every other end of a
  * connection is counted under what it was. Widen net.ipv4.ip_local_port_range and set net.ipv4.tcp_tw_reuse before
- * runs of tens of thousands of connections. One line of JSON on stdout; latencies in microseconds.
+ * runs of tens of thousands of connections. One line of JSON on stdout; latencies in microseconds, `times` all of them
+ * with how often each came.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -188,7 +189,12 @@ int main(int argc, char **argv) {
     uint64_t n = answered < KEPT ? answered : KEPT;
     qsort(kept, n, sizeof *kept, smaller);
     printf("{\"answered\":%lu,\"seconds\":%.6f,\"p50\":%.1f,\"p99\":%.1f,\"max\":%.1f,"
-           "\"refused\":%lu,\"wrong\":%lu,\"broken\":%lu,\"late\":%lu}\n",
+           "\"refused\":%lu,\"wrong\":%lu,\"broken\":%lu,\"late\":%lu,\"times\":[",
            answered, seconds, percentile(n, 0.5), percentile(n, 0.99), percentile(n, 1.0), refused, wrong, broken, late);
+    for (uint64_t first = 0, next; first < n; first = next) {
+        for (next = first + 1; next < n && kept[next] == kept[first]; next++) {}
+        printf("%s[%.1f,%lu]", first ? "," : "", kept[first] / 10.0, next - first);
+    }
+    printf("]}\n");
     return 0;
 }
