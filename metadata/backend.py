@@ -63,6 +63,9 @@ class OwnBackend:
 
     def answer(self, request: Request, caller: Caller, now: float) -> Response | Awaitable[Response]:
         """See `Backend`."""
+        ready = self.tree.ready(request.method, request.target, now)
+        if ready is not None:
+            return ready
         # Most requests are seen not to be for the password without being taken apart.
         if self._passwords is not None and (b"password" in request.target or b"%" in request.target):
             elements = split_path(request.target)

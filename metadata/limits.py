@@ -40,14 +40,16 @@ class TokenBucket:
 
     def take(self, port_id: str, now: float) -> float:
         """See `Limiter`."""
-        full_at = self._full_at.get(port_id, now)
-        if full_at <= now:
+        full_at = self._full_at.get(port_id)
+        if full_at is None:
+            if len(self._full_at) >= self._room:
+                self._tidy(now)
+            full_at = now
+        elif full_at <= now:
             full_at = now
         elif (wait := full_at - now - self._span) > 1e-9:
             return wait
         self._full_at[port_id] = full_at + self._gap
-        if len(self._full_at) > self._room:
-            self._tidy(now)
         return 0.0
 
     def __len__(self) -> int:

@@ -85,24 +85,29 @@ class InstanceTree:
         self.document = document
         self._store = store
         self._ready: dict[bytes, Response] = {}
-        self._day = 0
+        self._day = 0.0
+        """When the day of the ready answers began."""
 
     def answer(self, method: str, target: bytes, now: float, body: bytes | None = None) -> Response:
         """As `answer`, from ready answers where there are."""
-        if method not in READ_METHODS:
-            return answer(self.document, method, target, now, body=body, store=self._store)
-        if now // _DAY != self._day:  # the list of versions depends on the date
-            self._day = int(now // _DAY)
-            self._ready.clear()
-        ready = self._ready.get(target)
-        if ready is None:
-            ready = answer(self.document, method, target, now, body=body, store=self._store)
-            # Passwords change; errors are cheap, and a guest must not be able to push documents out with them.
-            if ready.status == 200 and ready.lasting:
-                if len(self._ready) >= READY_ANSWERS:
-                    self._ready.clear()
-                self._ready[target] = ready
-        return ready
+        ready = self.ready(method, target, now)
+        if ready is not None:
+            return ready
+        made = answer(self.document, method, target, now, body=body, store=self._store)
+        # Passwords change; errors are cheap, and a guest must not be able to push documents out with them.
+        if method in READ_METHODS and made.status == 200 and made.lasting:
+            if len(self._ready) >= READY_ANSWERS or not self._day <= now < self._day + _DAY:
+                self._ready.clear()
+            self._day = now // _DAY * _DAY
+            self._ready[target] = made
+        return made
+
+    def ready(self, method: str, target: bytes, now: float) -> Response | None:
+        """The answer if there is one ready: it lasts, so it is no password."""
+        # The list of versions depends on the date.
+        if method in READ_METHODS and self._day <= now < self._day + _DAY:
+            return self._ready.get(target)
+        return None
 
 
 def _day(now: float) -> str:
