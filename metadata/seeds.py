@@ -17,10 +17,11 @@ SEED_CHARACTERS = 4 * -(-SEED_BYTES // 3)
 _BATCH = 128
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _OF_BYTE = bytes(_LETTERS[byte & 63] for byte in range(256))
-_WHOLE = 8 * SEED_BYTES // 6
-"""Letters of six random bits. The last one has four, and then there is padding (RFC 4648 4)."""
-_LAST = {letter: bytes((_LETTERS[number & 60],)) + b"=" for number, letter in enumerate(_LETTERS)}
-_ZEROS = bytes(_BATCH * (_WHOLE + 1))
+_LAST = 8 * SEED_BYTES // 6
+"""Letters of six random bits. The one after them has four, and then there is padding (RFC 4648 4)."""
+_OF_LAST_BYTE = bytes(_LETTERS[byte & 60] for byte in range(256))
+_PADDING = _BATCH * b"="
+_ZEROS = bytes(_BATCH * SEED_CHARACTERS)
 
 _ready: list[bytes] = []
 os.register_at_fork(after_in_child=_ready.clear)
@@ -36,5 +37,10 @@ def fresh_seed() -> bytes:
 def _batch() -> list[bytes]:
     secret = os.urandom(48)
     cipher = Cipher(algorithms.AES(secret[:32]), modes.CTR(secret[32:]))
-    text = cipher.encryptor().update(_ZEROS).translate(_OF_BYTE)
-    return [text[at : at + _WHOLE] + _LAST[text[at + _WHOLE]] for at in range(0, len(text), _WHOLE + 1)]
+    # A bytearray's translate takes two thirds of the time that the one of bytes takes, which looks for a difference.
+    noise = bytearray(cipher.encryptor().update(_ZEROS))
+    letters = noise.translate(_OF_BYTE)
+    letters[_LAST::SEED_CHARACTERS] = noise[_LAST::SEED_CHARACTERS].translate(_OF_LAST_BYTE)
+    letters[_LAST + 1 :: SEED_CHARACTERS] = _PADDING
+    text = bytes(letters)
+    return [text[at : at + SEED_CHARACTERS] for at in range(0, len(text), SEED_CHARACTERS)]

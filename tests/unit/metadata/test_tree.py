@@ -137,6 +137,18 @@ def test_the_list_of_versions_changes_with_the_day() -> None:
     assert b"2025-04-04" in after
 
 
+def test_a_ready_answer_is_of_its_day() -> None:
+    tree = InstanceTree(FULL)
+    midnight = 1743724800.0  # 2025-04-04
+    assert tree.ready("GET", b"/openstack", midnight) is None
+    for now in (midnight - 1, midnight, midnight + 86399, midnight + 86400, midnight - 1):
+        assert tree.ready("GET", b"/openstack", now) in (None, made := tree.answer("GET", b"/openstack", now))
+        assert tree.ready("HEAD", b"/openstack", now) is made
+        assert (b"2025-04-04" in made.content()) == (now >= midnight)
+        assert tree.ready("POST", b"/openstack", now) is None
+        assert tree.ready("GET", b"/openstack/", now) is None
+
+
 def test_ready_answers_are_bounded() -> None:
     tree = InstanceTree(FULL)
     for number in range(3 * READY_ANSWERS):
