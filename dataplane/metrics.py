@@ -59,10 +59,10 @@ class Histogram:
 
     def observer(self, *labels: str) -> Callable[[float], None]:
         """`observe` for these labels alone, quicker; the series is there from now on."""
-        row, bounds, find = self._row(labels), self.bounds, bisect.bisect_left
+        row, bounds, find, least = self._row(labels), self.bounds, bisect.bisect_left, self.bounds[0]
 
         def observe(seconds: float) -> None:
-            row[find(bounds, seconds)] += 1
+            row[0 if seconds <= least else find(bounds, seconds)] += 1
             row[-1] += seconds
 
         return observe

@@ -17,5 +17,10 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tags: bool = False
     """Whether `tags/instance` is there."""
 
+    @property
+    def free(self) -> bool:
+        """Whether a request without a token is as good as one with it."""
+        return self.http_endpoint and not self.http_tokens_required
+
 
 OPEN = Access()

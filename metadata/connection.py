@@ -41,6 +41,7 @@ class Connection(RelayingStream):
         "_asked",
         "_backend",
         "_began",
+        "_ended",
         "_paid",
         "_port",
         "_reader",
@@ -67,6 +68,8 @@ class Connection(RelayingStream):
         self._port = ""
         """Of the request that is being answered, once it is known."""
         self._began = 0.0
+        self._ended = 0.0
+        """When the last answer was there, but for its bytes."""
         self._served = False
         self._timing = False
         """The deadline is that of a request which has begun."""
@@ -92,13 +95,13 @@ class Connection(RelayingStream):
         """See `Stream`."""
         self._guarded(self._go_on if self._relay is None else self.next_part)
 
-    def deliver(self, data: bytes) -> None:
+    def deliver(self, data: bytes, now: float) -> None:
         """See `Stream`."""
         if self.state is not SENDING:
             return
         self.state = READING
         try:
-            self.write(data, True)
+            self.write(data, True, b"", now)
             if self.state is READING and (self._reader is not None or not self._watching):
                 self._go_on()
         except Exception as failure:
@@ -220,14 +223,14 @@ class Connection(RelayingStream):
 
     def _answer(self, request: Request) -> None:
         server = self.listener.server
-        began = self._began = monotonic()
+        began = self._began = self._ended = monotonic()
         verdict = server.lookup.lookup(self.caller)
         if isinstance(verdict, Unknown):
             self._hold(request, verdict)
             return
         self._reply(request, verdict, began)
         if server.observe is not None and self.state is not WAITING:
-            server.observe(monotonic() - began)
+            server.observe(self._ended - began)
 
     def _reply(self, request: Request, verdict: Known | Refused, moment: float, paid: bool = False) -> None:
         server = self.listener.server
@@ -238,7 +241,9 @@ class Connection(RelayingStream):
                 self._respond(request, _too_many(math.ceil(wait)))
                 return
             now = time()
-            response = server.gate(request, verdict, now) if server.gate is not None else None
+            response = None
+            if (request.gated or verdict.gated) and server.gate is not None:
+                response = server.gate(request, verdict, now)
             if response is None:
                 answer = verdict.backend.answer(request, self.caller, now)
                 if not isinstance(answer, Response):
@@ -255,16 +260,19 @@ class Connection(RelayingStream):
     def _respond(self, request: Request, response: Response) -> None:
         listener = self.listener
         server = listener.server
-        listener.counters.request(response.label)
+        listener.counters.requests[response.label] += 1
         stay = request.keep_alive
         head_only = request.method == "HEAD"
+        now = self._ended = monotonic()
+        if now >= server.endings_until:
+            server.renew()
+        ending = server.endings[stay]
         shared = b""
         if response.big and not head_only:
-            data, shared = response.parts(server.ending(stay))
+            data, shared = response.parts(ending)
         else:
-            data = response.encode(server.ending(stay), head_only)
+            data = response.encode(ending, head_only)
         if server.access is not None:
-            now = monotonic()
             if now < server.access_at:
                 server.access_skipped += 1
             else:

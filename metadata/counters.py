@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 DROP_REASONS: dict[str, str] = {
     "syntax": "The request is not HTTP as RFC 9112 writes it (also bare CR or LF, folded headers, NUL).",
     "version": "An HTTP version other than 1.0 and 1.1.",
@@ -38,7 +40,7 @@ class Counters:
     __slots__ = ("dropped", "lookups", "requests")
 
     def __init__(self) -> None:
-        self.requests: dict[Labels, int] = {}
+        self.requests: defaultdict[Labels, int] = defaultdict(int)
         """Answered requests by (api, status)."""
         self.lookups: dict[str, int] = {}
         """Callers that were no known port, by reason."""
@@ -47,7 +49,7 @@ class Counters:
 
     def request(self, label: Labels) -> None:
         """Count an answered request."""
-        self.requests[label] = self.requests.get(label, 0) + 1
+        self.requests[label] += 1
 
     def lookup_failed(self, reason: str) -> None:
         """Count a caller that is no known port."""
@@ -60,7 +62,7 @@ class Counters:
     def add(self, other: Counters) -> None:
         """Add all counts of `other`."""
         for label, count in other.requests.items():
-            self.requests[label] = self.requests.get(label, 0) + count
+            self.requests[label] += count
         for reason, count in other.lookups.items():
             self.lookups[reason] = self.lookups.get(reason, 0) + count
         for reason, count in other.dropped.items():

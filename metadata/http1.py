@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 from itertools import count
 
 import httptools
@@ -94,6 +95,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """The id, once it was asked for."""
     chunks: bool = True
     """Whether an answer may come in chunks (RFC 9112 7.1): not to HTTP/1.0."""
+    gated: bool = True
+    """It may be that the gate (`imds`) has something against it; False was worked out for what comes again."""
 
     @property
     def id(self) -> str:
@@ -285,9 +288,11 @@ class RequestMemo:
     full it starts again. What is found is to be copied before it is used: every request has an id of its own.
     """
 
-    __slots__ = ("_requests", "get")
+    __slots__ = ("_gated", "_requests", "get")
 
-    def __init__(self) -> None:
+    def __init__(self, gated: Callable[[Request], bool] = lambda _: True) -> None:
+        """`gated` says of a request what its `gated` is to be."""
+        self._gated = gated
         self._requests: dict[bytes, Request] = {}
         self.get = self._requests.get
         """The request that these bytes are, or None."""
@@ -306,4 +311,5 @@ class RequestMemo:
             return
         if len(self._requests) >= MEMO_ENTRIES:
             self._requests.clear()
-        self._requests[data] = msgspec.structs.replace(reader.requests[0], made_id="")
+        request = reader.requests[0]
+        self._requests[data] = msgspec.structs.replace(request, made_id="", gated=self._gated(request))

@@ -38,6 +38,12 @@ class Known(msgspec.Struct, frozen=True):
     """Where its answers come from."""
     access: Access = OPEN
     """What its instance allows."""
+    gated: bool = False
+    """It does not allow everything to everybody on it (`Access.free`): every request has to pass the gate."""
+
+    def __post_init__(self) -> None:
+        if not self.access.free:
+            msgspec.structs.force_setattr(self, "gated", True)
 
 
 class Unknown(msgspec.Struct, frozen=True, gc=False):

@@ -67,6 +67,18 @@ def gate(request: Request, known: Known, keys: TokenKeys, now: float) -> Respons
     return None if keys.valid(token, known.port_id, now) else _UNAUTHORIZED
 
 
+def concerns(request: Request) -> bool:
+    """Whether `gate` may stop the request even where the port's access has nothing to say about it (`Access.free`)."""
+    headers = request.headers
+    return (
+        request.method == "PUT"
+        or request.target.startswith(TOKEN_PATH)
+        or _TOKEN in headers
+        or _MMDS_TOKEN in headers
+        or _FORWARDED in headers
+    )
+
+
 def _token_path(request: Request, known: Known, keys: TokenKeys, now: float) -> Response | None:
     """The answer to a request for a token, or None if it asks for something else."""
     if request.target.partition(b"?")[0] != TOKEN_PATH:

@@ -17,7 +17,7 @@ from email.utils import formatdate
 from socket import SocketType
 from typing import Any
 
-from metadata import events
+from metadata import events, imds
 from metadata.connection import Connection
 from metadata.counters import Counters
 from metadata.http1 import READ_BYTES, Request, RequestMemo
@@ -51,7 +51,7 @@ once a second. The next one says how many were left out.
 AccessHook = Callable[[Caller, Request, Response | Streamed, str, float], None]
 """Takes the port's id ("": not known) and the seconds that the answer took, held ones included."""
 Gate = Callable[[Request, Known, float], Response | None]
-"""Takes the wall clock as its last argument."""
+"""Takes the wall clock as its last argument. Asked about what `imds` is about: see `Request.gated`, `Known.gated`."""
 
 
 class Listener:
@@ -185,14 +185,18 @@ class MetadataServer:
     ) -> None:
         self.lookup = lookup
         self.settings = settings or Settings()
-        self.memo = RequestMemo()
+        self.memo = RequestMemo(imds.concerns)
         self.access = access
         self.observe = observe
         self.gate = gate
         self.unavailable = _unavailable(self.settings)
         self.limiter = _limiter(self.settings)
         self._second_ends = 0.0
-        self._endings = (b"", b"")
+        self.endings = (b"", b"")
+        """The last header lines of an answer, Date and Connection: for one that ends the connection, and one after
+        which it stays. Of this second until `endings_until`; see `ending`."""
+        self.endings_until = 0.0
+        """By time.monotonic."""
         self._own_access = access is None
         self._notes_left = 0
         self.access_at = 0.0
@@ -219,7 +223,7 @@ class MetadataServer:
         if _limits(settings) != _limits(self.settings):
             self.limiter = _limiter(settings)
         self.settings = settings
-        self.memo = RequestMemo()  # what is in the old one was read by other limits
+        self.memo = RequestMemo(imds.concerns)  # what is in the old one was read by other limits
         self.unavailable = _unavailable(settings)
 
     def attach(self, network_id: str, sock: socket.socket) -> Listener:
@@ -298,8 +302,9 @@ class MetadataServer:
         """Deliver what was posted, and what follows from that: the answers to requests that were sent ahead."""
         while self._outbox:
             outbox, self._outbox = self._outbox, []
+            now = outbox[0][0].listener.loop.time()
             for connection, data in outbox:
-                connection.deliver(data)
+                connection.deliver(data, now)
 
     def turn_away(self, sock: SocketType) -> None:
         """Answer a connection that is too many, whatever it asks, and close it."""
@@ -310,25 +315,25 @@ class MetadataServer:
 
     def ending(self, stay: bool) -> bytes:
         """The last header lines of an answer sent now: Date, Connection."""
-        if not -1.0 <= time.time() - self._second_ends < 0:
-            self._renew()
-        return self._endings[stay]
+        self.renew()
+        return self.endings[stay]
 
     def note(self, name: str, **fields: object) -> None:
         """Log an event that guests can cause as often as they like."""
-        self._renew()
+        self.renew()
         if self._notes_left > 0:
             self._notes_left -= 1
             events.emit(name, **fields)
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Once a second: the Date header, and how much of what guests do is logged."""
         now = time.time()
         if -1.0 <= now - self._second_ends < 0:  # below: the clock was set back
             return
         self._second_ends = float(int(now) + 1)
         date = formatdate(now, usegmt=True)
-        self._endings = (ending(date, False), ending(date, True))
+        self.endings = (ending(date, False), ending(date, True))
+        self.endings_until = time.monotonic() + (self._second_ends - now)
         self._notes_left = NOTES_PER_SECOND
         if self._own_access:
             self.access = self._log_access if events.access.isEnabledFor(logging.DEBUG) else None

@@ -105,8 +105,8 @@ class Stream:
         """The guest closed or reset the connection."""
         raise NotImplementedError
 
-    def deliver(self, data: bytes) -> None:
-        """In state SENDING: write this answer now; in any other state nothing is to be written any more."""
+    def deliver(self, data: bytes, now: float) -> None:
+        """In state SENDING: write this answer, at `now`; in any other state nothing is to be written any more."""
         raise NotImplementedError
 
     def whose(self) -> str:
@@ -196,10 +196,11 @@ class Stream:
             self.register(self.listener.server.settings.header_timeout)
         self.watch()
 
-    def write(self, data: bytes, stay: bool, shared: bytes = b"") -> None:
+    def write(self, data: bytes, stay: bool, shared: bytes = b"", now: float = 0.0) -> None:
         """Write an answer; what the guest does not take now is written later, in state WRITING.
 
         `shared` follows `data` and is kept as it is, not copied: many guests may be slow with the same big document.
+        `now` is by the loop's clock; 0: to be asked.
         """
         try:
             sent = self._sock.sendmsg((data, shared)) if shared else self._sock.send(data)
@@ -225,7 +226,7 @@ class Stream:
             self.close()
         elif self._registered:
             listener = self.listener
-            self.deadline = listener.loop.time() + listener.server.settings.idle_timeout
+            self.deadline = (now or listener.loop.time()) + listener.server.settings.idle_timeout
 
     def last(self, data: bytes) -> None:
         """Write as much as fits of an answer to whom is not to be waited for, and leave the closing to the caller."""

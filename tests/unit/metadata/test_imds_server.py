@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metadata import imds
-from metadata.access import Access
+from metadata.access import OPEN, Access
 from metadata.backend import OwnBackend
 from metadata.identity import Known
 from metadata.tokens import KeyRing, TokenKeys
@@ -76,5 +76,42 @@ def test_a_body_with_the_put_is_not_minded(run: Run) -> None:
             for extra in ("Content-Length: 0\r\n\r\n", "Content-Length: 2\r\n\r\n{}"):
                 await guest.send(f"PUT /latest/api/token HTTP/1.1\r\n{TTL}\r\n{extra}".encode())
                 assert (await guest.answer())[0] == 200
+
+    run(test())
+
+
+def test_options_hold_from_the_next_request_on_for_bytes_that_are_known(run: Run) -> None:
+    """A request that needed no gate is asked again and again on one connection, while the port's options change."""
+
+    async def test() -> None:
+        async with lab() as it:
+            close_the_gate(it)
+            backend = OwnBackend(InstanceTree(FULL))
+            guest = await it.guest()
+            for _ in range(2):
+                for access, status in (
+                    (OPEN, 200),
+                    (Access(http_tokens_required=True), 401),
+                    (OPEN, 200),
+                    (Access(http_endpoint=False), 403),
+                ):
+                    it.ports.verdicts["blue", A] = Known("blue-port", backend, access)
+                    for _ in range(3):
+                        assert (await guest.ask(HOSTNAME))[0] == status
+
+    run(test())
+
+
+def test_what_concerns_the_gate_passes_it_however_often_it_comes(run: Run) -> None:
+    async def test() -> None:
+        async with lab() as it:
+            close_the_gate(it)
+            it.ports.verdicts["blue", A] = Known("blue-port", OwnBackend(InstanceTree(FULL)), OPEN)
+            guest = await it.guest()
+            for _ in range(3):
+                assert (await guest.ask("/latest/api/token", "X-Forwarded-For: 10.0.0.1", method="PUT"))[0] == 403
+                assert (await guest.ask("/latest/api/token"))[0] == 405
+                assert (await guest.ask(HOSTNAME, "X-metadata-token: wrong"))[0] == 401
+                assert (await guest.ask(HOSTNAME, "X-Forwarded-For: 10.0.0.1"))[0] == 200
 
     run(test())

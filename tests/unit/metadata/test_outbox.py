@@ -180,10 +180,10 @@ def test_a_mistake_with_one_answer_does_not_keep_back_the_others(
             one, first = await kept(it)
             other, second = await kept(it)
 
-            def broken(self: Connection, data: bytes, stay: bool, shared: bytes = b"") -> None:
+            def broken(self: Connection, data: bytes, stay: bool, shared: bytes = b"", now: float = 0.0) -> None:
                 if self is first:
                     raise RuntimeError("a mistake")
-                write(self, data, stay, shared)
+                write(self, data, stay, shared, now)
 
             monkeypatch.setattr(Connection, "write", broken)
             await posted(one, first, PATH)

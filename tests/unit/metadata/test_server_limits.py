@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from email.utils import parsedate_to_datetime
 
 import msgspec
 import pytest
@@ -233,6 +235,28 @@ def test_a_clock_that_is_set_back_does_not_silence_the_log(
     server.note("metadata.refused_caller", network="blue", reason="spoofed")
     assert [record.msg for record in caplog.records] == ["metadata.refused_caller"]
     assert server.ending(False) != later
+
+
+def test_the_date_goes_on_on_a_kept_connection(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall, later = 2e9, 0.0
+
+    async def test() -> None:
+        nonlocal later
+        async with lab(QUICK) as it:
+            one_port(it, A)
+            guest = await it.guest()
+            seen = []
+            for moment in (0.0, 0.4, 1.0, 1.5, 3600.0):
+                later = moment
+                _, headers, _ = await guest.ask("/")
+                seen.append(parsedate_to_datetime(headers["date"]).timestamp() - wall)
+            assert seen == [0, 0, 1, 1, 3600]
+
+    began = time.monotonic()
+    monkeypatch.setattr("metadata.server.time.time", lambda: wall + later)
+    monkeypatch.setattr("metadata.server.time.monotonic", lambda: began + later)
+    monkeypatch.setattr("metadata.connection.monotonic", lambda: began + later)
+    run(test())
 
 
 def test_smaller_limits_hold_for_requests_that_were_seen_before(run: Run) -> None:
