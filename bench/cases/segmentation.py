@@ -77,7 +77,7 @@ def _anchor(anchor: Anchor, kind: str, frames: list[bytes], wanted: list[bytes])
     address = anchor.function("anchor_segment")
 
     def cut(passes: int, frame: bytes = frames[0]) -> float:
-        return float(native.packets().time_segment(address, frame, target, native.COLD_SLOT, MSS, passes))
+        return float(native.stopwatch().time_segment(address, frame, target, native.COLD_SLOT, MSS, passes))
 
     found = []
     for number, frame in enumerate(frames):

@@ -25,7 +25,7 @@ struct key {
     uint16_t zone;
 };
 
-/* Laid out as in packets.pyx. */
+/* Laid out as in stopwatch.pyx. */
 struct columns {
     uint8_t *memory;
     uint32_t *offset, *length, *vni, *hash, *verdict;

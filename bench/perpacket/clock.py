@@ -90,7 +90,7 @@ def _median(once: Callable[[], object]) -> Run:
 def calls_from_c(call: Callable[[bytes], object], frames: Sequence[bytes]) -> Run:
     """One call for each frame from a loop in C: the call itself, without what the interpreter takes to come to it."""
     arguments = list(frames)
-    return lambda passes: _net(native.packets().time_calls(call, arguments, passes), 1)
+    return lambda passes: _net(native.stopwatch().time_calls(call, arguments, passes), 1)
 
 
 def stage(schedule: Schedule, function: Callable[..., object], *arguments: object) -> Run:
@@ -109,7 +109,7 @@ def anchor(schedule: Schedule, c: Anchor, function: str) -> Run:
 def sums(c: Anchor, data: bytes, times: int) -> Run:
     """A pass is so many checksums by anchor.c."""
     address = c.function(native.SUM)
-    return lambda passes: _net(native.packets().time_sum(address, data, times, passes), 1)
+    return lambda passes: _net(native.stopwatch().time_sum(address, data, times, passes), 1)
 
 
 def _net(ticks: float, calls: int) -> float:

@@ -1,4 +1,4 @@
-"""The compiled parts of the per-packet cases, typed: packets and clock (packets.pyx), and the C anchor (anchor.c)."""
+"""The compiled parts of the per-packet cases, typed: packets (packets.pyx), a clock (stopwatch.pyx), and a C anchor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUM: Final = "anchor_sum"
 
 
 class Schedule(Protocol):
-    """See packets.pyx."""
+    """See stopwatch.pyx."""
 
     packets: int
     chunk: int
@@ -41,6 +41,13 @@ def packets() -> Any:
 
 
 @cache
+def stopwatch() -> Any:
+    """The module; as `packets`."""
+    batch_class()
+    return compile.extension("stopwatch")
+
+
+@cache
 def batch_class() -> type[Batch]:
     """The compiled Batch, whatever level this process runs on. Raises MissingToolError."""
     try:
@@ -53,13 +60,13 @@ def batch_class() -> type[Batch]:
 @cache
 def clock() -> tuple[float, float]:
     """TSC ticks per nanosecond, and ticks that reading the clock takes; measured once."""
-    rate, own = packets().clock()
+    rate, own = stopwatch().clock()
     return float(rate), float(own)
 
 
 def schedule(batch: Batch, chunk: int, order: bytes | None = None) -> Schedule:
-    """The batch's packets as they are now; see packets.pyx."""
-    made: Schedule = packets().Schedule(batch, chunk, order)
+    """The batch's packets as they are now; see stopwatch.pyx."""
+    made: Schedule = stopwatch().Schedule(batch, chunk, order)
     return made
 
 
