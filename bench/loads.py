@@ -53,7 +53,7 @@ class Load:
     failures: Mapping[str, int] = field(default_factory=dict)
     """Everything that was not answered rightly, by kind; no zeros."""
     times: Mapping[float, int] = field(default_factory=dict)
-    """How many answers took how many microseconds; empty if the client does not say."""
+    """How many answers took how many microseconds; not all of them are timed, and none if the client does not say."""
 
     @property
     def rate(self) -> float:
