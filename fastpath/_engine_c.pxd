@@ -50,9 +50,13 @@ ctypedef struct draft_t:
     bint extras             # those that ask for flags or DSCP
     bint full               # everything must be
 
+# Who looks up now (places as RuleSet.reading); whoever comes later reads what is published now, or later.
+cdef void note_readers(store_t *s, uint64_t *reading) noexcept nogil
 # Remove an entry from wherever it lives; let one live somewhere. Without memory, everything is to be built anew.
 cdef void take_out(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil
 cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil
+# The word of the bucket that an entry lives in, or is likely to be put in; NULL: none. To be fetched before those are called.
+cdef const uint32_t *word_for(const store_t *s, int k, const draft_t *d, uint32_t i) noexcept nogil
 # What the changes made necessary. -1: no memory; the drafts must then be dropped.
 cdef int finish(store_t *s, draft_t *d) noexcept nogil
 # Room for what `succeed` retires. -1: no memory.

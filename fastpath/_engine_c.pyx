@@ -4,24 +4,20 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
+from fastpath._atomic cimport np_load_epoch, np_store_word
 from fastpath._classify cimport BROAD, DELTA, EMPTY_WORD, TABLES, broad_t, engine_t, table_t, wide_rule
 from fastpath._broad_c cimport draft_copy, give_bit, rows_for, take_bit
-from fastpath._entries cimport IN_BROAD, IN_DELTA, IN_EXTRA, IN_TAIL, NONE, NOWHERE, entry_t, family_t
+from fastpath._entries cimport IN_BROAD, IN_DELTA, IN_EXTRA, IN_TAIL, NONE, NOWHERE, entry_t, family_t, rank_of
 from fastpath._entries_c cimport ALL, ROWS, set_levels, sort_entries, wide
+from fastpath._fetch cimport __builtin_prefetch
 from fastpath._rows_c cimport rows_fit, rows_free
 from fastpath._tables_c cimport (
-    CAP4_MORE, CAP6_MORE, bucket, leaf_write, lives_in, pool_close, pool_give, pool_open, pool_t, shorten,
+    CAP4_MORE, CAP6_MORE, bucket, leaf_change, lives_in, pool_close, pool_give, pool_open, pool_t, shorten,
     table_empty, tables_build,
 )
 
-cdef extern from * nogil:
-    """
-    static inline void np_store_word(uint32_t *at, uint32_t w) { __atomic_store_n(at, w, __ATOMIC_RELEASE); }
-    """
-    void np_store_word(uint32_t *at, uint32_t w)
-
-
 cdef enum:
+    SOON = 8                # things retired after which one will be given back
     UNITS = 1 << 20
     ROWS_MOST = 2048        # broad rules that rows may hold where tables cannot take them
     ROWS_SMALL = 1 << 14    # rules of a set that may all be in rows, if those take at most
@@ -56,10 +52,14 @@ cdef void retire(store_t *s, int what, int k, void *at, uint32_t first, uint32_t
 
 cdef void reclaim(store_t *s, uint64_t oldest) noexcept nogil:
     cdef retired_t r
+    cdef const retired_t *later
     while s.first_retired < s.retirees:
         r = s.retired[s.first_retired & (s.retired_room - 1)]
         if r.epoch > oldest:
             break
+        later = &s.retired[(s.first_retired + SOON) & (s.retired_room - 1)]
+        if s.first_retired + SOON < s.retirees and later.what == EMPTY_BUCKET:
+            __builtin_prefetch(later.at, 1)
         s.first_retired += 1
         if r.what == FREE_MEMORY:
             free(r.at)
@@ -78,26 +78,37 @@ cdef void reclaim(store_t *s, uint64_t oldest) noexcept nogil:
             retire(s, GIVE_RUN, r.six, NULL, r.first, 1, s.next_epoch + 1)
 
 
-cdef uint32_t read_run(const pool_t *p, uint32_t word, uint32_t *run) noexcept nogil:
-    # The entries of a bucket, in order.
-    cdef size_t first = <size_t> (word & 0xFFFFF) * p.per_unit
+cdef void note_readers(store_t *s, uint64_t *reading) noexcept nogil:
+    cdef uint64_t e
+    cdef int i
+    s.readers = 0
+    for i in range(64):
+        e = np_load_epoch(&reading[i])
+        if e:
+            s.reader[s.readers] = e
+            s.readers += 1
+
+
+cdef uint32_t run_length(const pool_t *p, uint32_t word) noexcept nogil:
+    # How many entries a bucket has.
+    cdef const uint32_t *owner = &p.owner[<size_t> (word & 0xFFFFF) * p.per_unit]
     cdef uint32_t places = (word >> 20 & 0xF) * p.per_unit, n = 0
     if word == EMPTY_WORD:
         return 0
-    while n < places and p.owner[first + n] != NONE:
-        run[n] = p.owner[first + n]
+    while n < places and owner[n] != NONE:
         n += 1
     return n
 
 
-cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t *run, uint32_t n) noexcept nogil:
-    # Let a bucket lead to these entries, from the version that is being made on. -1: no memory, nothing has changed.
+cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t n, uint32_t slot, uint32_t i) noexcept nogil:
+    # Let a bucket lead, from the version that is being made on, to its n entries with one more or, for NONE, without the
+    # one in `slot`. -1: no memory, nothing has changed.
     cdef pool_t *p = &s.pool[k]
     cdef uint32_t word, old = at[0]
     cdef uint64_t since = s.next_epoch - d.now.base
     if retired_room(s, 2):
         return -1
-    word = leaf_write(&s.family[k], p, run, n, True)
+    word = leaf_change(&s.family[k], p, old, n, slot, i)
     if word == 0:
         return -1
     p.past[word & 0xFFFFF] = <uint64_t> old << 32 | since
@@ -105,7 +116,7 @@ cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t *run, uin
     shorten(p, s.reader, s.readers, s.next_epoch, d.now.base, old)
     if old != EMPTY_WORD:
         retire(s, GIVE_RUN, k, NULL, old & 0xFFFFF, old >> 20 & 0xF, s.next_epoch)
-    if n == 0:
+    if n == 1 and i == NONE:
         retire(s, EMPTY_BUCKET, k, at, word & 0xFFFFF, 1, s.next_epoch)
     return 0
 
@@ -129,8 +140,9 @@ cdef void take_out(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
     cdef family_t *f = &s.family[k]
     cdef uint8_t place = f.entry[i].place
     cdef table_t *t
-    cdef uint32_t[64] run
-    cdef uint32_t at, n, j, kept = 0
+    cdef uint32_t *at
+    cdef const uint32_t *owner
+    cdef uint32_t n, slot = 0
     if d.full or place == NOWHERE:
         return
     if place == IN_TAIL:
@@ -143,21 +155,35 @@ cdef void take_out(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
             d.full = True
     else:
         t = &(d.next if d.next != NULL else d.now).table[place]
-        at = bucket(f, t, i)
-        n = read_run(&s.pool[k], t.directory[at], run)
-        for j in range(n):
-            if run[j] != i:
-                run[kept] = run[j]
-                kept += 1
-        if put_run(s, k, d, &t.directory[at], run, kept):
+        at = &t.directory[bucket(f, t, i)]
+        n = run_length(&s.pool[k], at[0])
+        owner = &s.pool[k].owner[<size_t> (at[0] & 0xFFFFF) * f.per_unit]
+        while owner[slot] != i:
+            slot += 1
+        if put_run(s, k, d, at, n, slot, NONE):
             d.full = True
+
+
+cdef const uint32_t *word_for(const store_t *s, int k, const draft_t *d, uint32_t i) noexcept nogil:
+    cdef const family_t *f = &s.family[k]
+    cdef const engine_t *e = d.next if d.next != NULL else d.now
+    cdef uint32_t t = f.entry[i].place
+    if d.full:
+        return NULL
+    if t == NOWHERE and f.entry[i].more == 0:
+        t = 0
+        while t < e.tables and not lives_in(f, &e.table[t], i):
+            t += 1
+    return &e.table[t].directory[bucket(f, &e.table[t], i)] if t < e.tables else NULL
 
 
 cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
     cdef family_t *f = &s.family[k]
     cdef engine_t *e
-    cdef uint32_t t, at, n, j, most = CAP6_MORE if k else CAP4_MORE
-    cdef uint32_t[64] run
+    cdef uint32_t t, n, slot, most = CAP6_MORE if k else CAP4_MORE
+    cdef uint32_t *at
+    cdef const uint64_t *ranks
+    cdef uint64_t rank
     if d.full:
         return
     if f.entry[i].more:
@@ -170,17 +196,17 @@ cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
     for t in range(e.tables):
         if not lives_in(f, &e.table[t], i):
             continue
-        at = bucket(f, &e.table[t], i)
-        n = read_run(&s.pool[k], e.table[t].directory[at], run)
+        at = &e.table[t].directory[bucket(f, &e.table[t], i)]
+        n = run_length(&s.pool[k], at[0])
         if n >= most:
             continue
-        j = n
-        while j and f.order[run[j - 1]] > f.order[i]:
-            run[j] = run[j - 1]
-            j -= 1
-        run[j] = i
+        rank = rank_of(f, f.order[i])
+        ranks = &s.pool[k].ranks[<size_t> (at[0] & 0xFFFFF) * f.per_unit]
+        slot = n
+        while slot and ranks[slot - 1] > rank:
+            slot -= 1
         f.entry[i].place = <uint8_t> t
-        if put_run(s, k, d, &e.table[t].directory[at], run, n + 1):
+        if put_run(s, k, d, at, n, slot, i):
             d.full = True
         return
     f.entry[i].place = IN_DELTA

@@ -1,5 +1,6 @@
 # What the lookups read of a rule set: the published engines, and how a reader says that it reads.
 
+from cpython.array cimport array
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastpath._classify cimport engine_t
@@ -16,7 +17,6 @@ cdef class RuleSet:
     cdef object writing                 # lock: one writer at a time
     cdef void *state                    # the writer's half, see _ruleset_c.pyx
     cdef object compacting              # lock: one builds anew beside the changes
-    cdef object log                     # the changes meanwhile
     cdef bint background                # it is built anew by itself
     cdef double rest_until              # but not before
     cdef uint64_t changes
@@ -30,10 +30,9 @@ cdef class RuleSet:
     cdef engine_t *read4(self) noexcept nogil
     cdef engine_t *read6(self) noexcept nogil
     cdef bint has(self, id)
-    cdef object transact(self, bytes added, removed, bytes replacement, changed)
+    cdef array transact(self, bytes added, array removed, bytes replacement, array changed)
     cdef int build(self) except -1
-    cdef size_t follow(self, log) except? 0
     cdef int exchange(self, RuleSet other) except -1
     cdef void tend(self)
-    cdef RuleSet twin(self, bint follow)
+    cdef RuleSet twin(self, bint noting)
     cdef bytes record(self, uint32_t id)

@@ -3,52 +3,37 @@
 import os
 import threading
 import time
-from array import array
 
+from cpython.array cimport array, clone
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, qsort, realloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
+from fastpath._atomic cimport np_claim, np_load_engine, np_load_epoch, np_store_engine, np_store_epoch
 from fastpath._classify cimport WORDS4, WORDS6, engine_t, wide_rule
 from fastpath._broad_c cimport ranks_of
 from fastpath._engine_c cimport (
-    draft_t, drop, engine_free, finish, make_room, put_in, reclaim, retired_t, store_t, succeed, take_out,
+    draft_t, drop, engine_free, finish, make_room, note_readers, reclaim, retired_t, succeed,
 )
 from fastpath._entries cimport NONE, entry_t, family_t, packed_t
-from fastpath._entries_c cimport (
-    entries_close, entries_copy, entries_reserve, entry_free, entry_make, entry_record, set_levels,
-)
+from fastpath._entries_c cimport entries_close, set_levels
 from fastpath._places_c cimport places_bytes, places_settle
 from fastpath._rows_c cimport rows_bytes
 from fastpath._tables_c cimport pool_bytes, pool_close, pool_t
 from fastpath._transaction_c cimport (
-    MOST_ENTRIES, MOST_RULES, NO_MEMORY, RECORD, TOO_MANY, apply, change_t, copy_rules, ids_of, packed_rules, record_of,
-    reserve, revert, rule_t, state_t, taken_t,
+    MOST_ENTRIES, MOST_RULES, NO_IDS, NO_MEMORY, RECORD, TOO_MANY, apply, change_t, copy_rules, forget_changes, ids_of,
+    news_in, news_out, news_t, note_changes, packed_rules, record_of, report, report_t, reserve, reserve_news, revert,
+    rule_t, state_t, taken_t,
 )
 
 from fastpath.rules import RuleError, pack, unpack
 
-cdef extern from * nogil:
-    """
-    static inline void np_store_engine(engine_t **at, engine_t *e) { __atomic_store_n(at, e, __ATOMIC_SEQ_CST); }
-    static inline engine_t *np_load_engine(engine_t **at) { return __atomic_load_n(at, __ATOMIC_SEQ_CST); }
-    static inline void np_store_epoch(uint64_t *at, uint64_t w) { __atomic_store_n(at, w, __ATOMIC_SEQ_CST); }
-    static inline uint64_t np_load_epoch(uint64_t *at) { return __atomic_load_n(at, __ATOMIC_SEQ_CST); }
-    static inline int np_claim(uint64_t *at, uint64_t w) {
-        uint64_t nobody = 0;
-        return __atomic_compare_exchange_n(at, &nobody, w, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-    }
-    """
-    void np_store_engine(engine_t **at, engine_t *e)
-    engine_t *np_load_engine(engine_t **at)
-    void np_store_epoch(uint64_t *at, uint64_t w)
-    uint64_t np_load_epoch(uint64_t *at)
-    int np_claim(uint64_t *at, uint64_t w)
-
 cdef enum:
     LEAST_CHANGES = 256     # before a set is built anew by itself
-    REST = 20               # times as long as that took, it is left alone
+    REST = 20               # times as long as the processor worked on that, it is left alone
+    NICE = 10               # of the thread that does it
     ROUNDS = 3
+    BLOCK = 1024            # changes that a copy takes over at once
 
 cdef uint64_t REBASE = <uint64_t> 1 << 31   # versions since a build: what a run's past can name
 
@@ -70,16 +55,32 @@ cdef void publish(RuleSet self, draft_t *d) noexcept nogil:
     reclaim(&s.store, oldest)
 
 
-cdef void note_readers(RuleSet self, store_t *s) noexcept nogil:
-    # Who looks up now; whoever comes later reads what is published now, or later.
-    cdef uint64_t e
-    cdef int i
-    s.readers = 0
-    for i in range(READERS):
-        e = np_load_epoch(&self.reading[i])
-        if e:
-            s.reader[s.readers] = e
-            s.readers += 1
+cdef bint many(const state_t *s, size_t growing) noexcept nogil:
+    # Rules by the thousand are quicker built in than put in one by one.
+    return growing > 64 and growing > s.live // 2
+
+
+cdef void begin(RuleSet self, draft_t *d, bint full) noexcept nogil:
+    cdef state_t *s = <state_t *> self.state
+    memset(d, 0, 2 * sizeof(draft_t))
+    d[0].now, d[1].now = self.engine4, self.engine6
+    s.store.next_epoch = self.epoch + 1
+    note_readers(&s.store, self.reading)
+    if (full or s.broken or s.store.next_epoch - d[0].now.base > REBASE
+            or s.store.next_epoch - d[1].now.base > REBASE):
+        d[0].full = d[1].full = True
+    np_store_epoch(&s.store.pending, s.store.next_epoch)
+    s.store.returned = 0
+
+
+cdef void settle(RuleSet self, draft_t *d, size_t changes) noexcept nogil:
+    # Publish what was begun.
+    cdef state_t *s = <state_t *> self.state
+    # A rule that left and has its place again leaves nothing for a build to do.
+    s.since_build = s.since_build + changes - min(2 * s.store.returned, s.since_build + changes)
+    if d[0].old != NULL and d[1].old != NULL:
+        s.since_build = 0
+    publish(self, d)
 
 
 cdef int commit(RuleSet self, const change_t *c, bint full) noexcept nogil:
@@ -98,16 +99,7 @@ cdef int commit(RuleSet self, const change_t *c, bint full) noexcept nogil:
         taken = <taken_t *> malloc((c.removals + c.replacing) * sizeof(taken_t))
         if taken == NULL:
             return NO_MEMORY
-    memset(d, 0, sizeof(d))
-    d[0].now, d[1].now = self.engine4, self.engine6
-    s.store.next_epoch = self.epoch + 1
-    note_readers(self, &s.store)
-    # Rules by the thousand are quicker built in than put in one by one.
-    if (full or s.broken or (growing > 64 and growing > s.live // 2)
-            or s.store.next_epoch - d[0].now.base > REBASE or s.store.next_epoch - d[1].now.base > REBASE):
-        d[0].full = d[1].full = True
-    np_store_epoch(&s.store.pending, s.store.next_epoch)
-    s.store.returned = 0
+    begin(self, d, full or many(s, growing))
     apply(s, d, c, taken)
     result = finish(&s.store, d)
     # Where entries live says nothing any more if what they were put in is dropped.
@@ -116,14 +108,44 @@ cdef int commit(RuleSet self, const change_t *c, bint full) noexcept nogil:
         drop(&s.store, d, marked)
         revert(s, c, taken, rules)
     else:
-        # A rule that left and has its place again leaves nothing for a build to do.
-        s.since_build = s.since_build + changes - min(2 * s.store.returned, s.since_build + changes)
-        if d[0].old != NULL and d[1].old != NULL:
-            s.since_build = 0
-        publish(self, d)
+        settle(self, d, changes)
     if taken != &one:
         free(taken)
     return result
+
+
+cdef int follow(RuleSet self, const news_t *news, size_t n, bint coming) noexcept nogil:
+    # Let some rules go or come. 0, or NO_MEMORY, and then the set is of no use.
+    cdef state_t *s = <state_t *> self.state
+    cdef draft_t[2] d
+    cdef size_t marked = s.store.retirees
+    begin(self, d, coming and many(s, n))
+    if coming:
+        news_in(s, d, news, n)
+    else:
+        news_out(s, d, news, n)
+    if finish(&s.store, d):
+        drop(&s.store, d, marked)
+        return NO_MEMORY
+    settle(self, d, n)
+    return 0
+
+
+cdef int catch_up(RuleSet self, report_t *r, uint32_t since, uint32_t less) noexcept nogil:
+    # Become what another set is, whose rules were these before its number `since`. NO_MEMORY as above.
+    cdef state_t *s = <state_t *> self.state
+    cdef size_t i, step = r.n + 1 if many(s, r.n) else BLOCK
+    cdef int coming
+    if reserve_news(s, self.engine4, r, since, less):
+        return NO_MEMORY
+    for coming in range(2):
+        i = 0
+        while i < r.n:
+            if follow(self, r.news + i, r.n - i if r.n - i < step else step, coming):
+                return NO_MEMORY
+            i += step
+    s.rules, s.free_rule = r.rules, r.free_rule
+    return 0
 
 
 cdef int take_over(RuleSet self, state_t *s, RuleSet other, state_t *o) noexcept nogil:
@@ -217,6 +239,7 @@ cdef class RuleSet:
             pool_close(&s.store.pool[k])
             entries_close(&s.store.family[k])
         free(s.rule)
+        free(s.noted)
         free(s.store.ids)
         free(s.store.retired)
         free(s)
@@ -247,29 +270,24 @@ cdef class RuleSet:
     def update(self, add=(), remove=(), replace=None):
         # What is worked on without the GIL belongs to nobody else.
         cdef bytes added = packed_rules(add)
-        removed, changed = ids_of(remove), dict(replace) if replace is not None else {}
-        cdef bytes replacement = pack(changed.values())
-        ids = self.transact(added, removed, replacement, ids_of(changed))
-        self.tend()
-        return ids
+        cdef array removed = ids_of(remove)
+        if replace is None:
+            return self.transact(added, removed, b"", NO_IDS)
+        replace = dict(replace)
+        return self.transact(added, removed, pack(replace.values()), ids_of(replace))
 
-    cdef object transact(self, bytes added, removed, bytes replacement, changed):
+    cdef array transact(self, bytes added, array removed, bytes replacement, array changed):
         # One transaction; the arguments are its own.
         cdef state_t *s = <state_t *> self.state
-        ids = array("I", bytes(4 * (len(added) // RECORD)))
-        cdef uint32_t[::1] ids_view = ids
-        cdef uint32_t[::1] removed_view = removed
-        cdef uint32_t[::1] changed_view = changed
-        cdef uint32_t nothing = 0, id = 0
+        cdef array ids = clone(NO_IDS, len(added) // RECORD, False)
+        cdef uint32_t id = 0
         cdef size_t i
         cdef change_t c
         cdef int result
         c.added, c.additions = <const packed_t *> <const char *> added, len(added) // RECORD
         c.removals, c.replacing = len(removed), len(changed)
         c.replacements = <const packed_t *> <const char *> replacement
-        c.removed = &removed_view[0] if c.removals else &nothing
-        c.replaced = &changed_view[0] if c.replacing else &nothing
-        c.ids = &ids_view[0] if c.additions else &nothing
+        c.removed, c.replaced, c.ids = removed.data.as_uints, changed.data.as_uints, ids.data.as_uints
         with self.writing:
             if s.live + c.additions > MOST_RULES:
                 raise RuleError("add", f"a rule set holds {MOST_RULES} rules")
@@ -297,15 +315,14 @@ cdef class RuleSet:
             if result:
                 raise MemoryError("the rule set")
             self.changes += 1
-            if self.log is not None:
-                self.log.append((added, removed, replacement, changed, ids))
+        self.tend()
         return ids
 
     def add(self, rule):
-        return self.update(add=(rule,))[0]
+        return self.transact(packed_rules((rule,)), NO_IDS, b"", NO_IDS)[0]
 
     def remove(self, id):
-        self.update(remove=(id,))
+        self.transact(b"", ids_of((id,)), b"", NO_IDS)
 
     def replace(self, id, rule):
         self.update(replace={id: rule})
@@ -325,31 +342,45 @@ cdef class RuleSet:
 
     def compact(self):
         cdef RuleSet other
-        cdef int turn
-        log = []
+        cdef state_t *s = <state_t *> self.state
+        cdef uint32_t since, less
+        cdef report_t r
+        cdef int turn, failed = 0
         with self.compacting:
-            other = self.twin(True)
             try:
+                other = self.twin(True)
+                since = (<state_t *> other.state).next_number
                 other.build()
-                # What changed meanwhile, once more; in the end with all others waiting.
+                less = since - (<state_t *> other.state).next_number
+                # What has become of the rules that changed meanwhile; of the last few with all others waiting.
                 for turn in range(ROUNDS):
                     with self.writing:
-                        log, self.log = self.log, []
-                    if not other.follow(log):
+                        if s.renumbered or s.notes <= BLOCK:
+                            break
+                        with nogil:
+                            failed = report(s, &r)
+                    if failed:
+                        break
+                    with nogil:
+                        failed = catch_up(other, &r, since, less)
+                        free(r.news)
+                    if failed:
                         break
                 with self.writing:
-                    other.follow(self.log)
+                    if s.renumbered:
+                        return      # and so built anew
+                    if not failed:
+                        with nogil:
+                            failed = report(s, &r)
+                            if not failed:
+                                failed = catch_up(other, &r, since, less)
+                                free(r.news)
+                    if failed:
+                        raise MemoryError("the rule set")
                     self.exchange(other)
             finally:
                 with self.writing:
-                    self.log = None
-
-    cdef size_t follow(self, log) except? 0:
-        # Repeat the transactions of another set; how many there were.
-        for added, removed, replacement, changed, ids in log:
-            if self.transact(added, removed, replacement, changed) != ids:
-                raise RuntimeError("a copy gives other ids")
-        return len(log)
+                    forget_changes(s)
 
     cdef int exchange(self, RuleSet other) except -1:
         # Take what the other set, which has the same rules, looks up in; under the lock.
@@ -370,16 +401,20 @@ cdef class RuleSet:
 
     def tend_now(self):
         """Compact, and rest for a while."""
-        began = time.monotonic()
+        began = time.thread_time()
+        try:
+            # Of this thread alone: who changes rules or looks up on the same core goes first.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        except OSError:
+            pass        # where threads have no priority of their own
         try:
             self.compact()
         except MemoryError:
             pass        # it stays as it is, and is tried again
-        now = time.monotonic()
-        self.rest_until = now + REST * (now - began)
+        self.rest_until = time.monotonic() + REST * (time.thread_time() - began)
 
-    cdef RuleSet twin(self, bint follow):
-        # The rules, not yet built; with `follow`, what changes from now on is noted down.
+    cdef RuleSet twin(self, bint noting):
+        # The rules, not yet built; with `noting`, which rules change from now on is noted.
         cdef RuleSet other = RuleSet.__new__(RuleSet)
         cdef state_t *s = <state_t *> self.state
         cdef state_t *o = <state_t *> other.state
@@ -387,10 +422,8 @@ cdef class RuleSet:
         other.background = False
         with self.writing:
             with nogil:
-                failed = copy_rules(s, o) != 0
+                failed = copy_rules(s, o) != 0 or (noting and note_changes(s))
             other.changes = self.changes
-            if follow and not failed:
-                self.log = []
         if failed:
             raise MemoryError("the rule set")
         return other

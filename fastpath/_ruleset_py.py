@@ -19,8 +19,8 @@ class RuleSet:
     of other threads never wait for a change, nor changes for lookups; changes wait for each other. At most 64 threads
     look up at once: the next one gets a RuntimeError.
 
-    After many changes (256, and a quarter of the rules) a thread compacts the set, unless `background` is False, and
-    then leaves it alone for 20 times as long as that took.
+    After many changes (256, and a quarter of the rules) a thread of low priority compacts the set, unless `background`
+    is False, and then leaves it alone for 20 times as long as that took of a processor.
 
     Raises RuleError for bytes that are no rules, for more than 1,048,576 of them, and where those of one IP version
     are more (a zone without a direction counts twice).

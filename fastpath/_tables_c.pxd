@@ -36,9 +36,12 @@ cdef size_t pool_bytes(const pool_t *p) noexcept nogil
 cdef uint32_t bucket(const family_t *f, const table_t *t, uint32_t entry) noexcept nogil
 cdef bint lives_in(const family_t *f, const table_t *t, uint32_t entry) noexcept nogil
 # Write `n` entries, sorted by order, to new units; the directory word, EMPTY_WORD for none, 0 when the pool is full.
-# For none, with `blank`: the word of a bucket that became empty.
-cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, uint32_t n,
-                         bint blank) noexcept nogil
+cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, uint32_t n) noexcept nogil
+# A run of `n` entries with one more in a place of it or, for NONE, without the one there, written to new units; the word
+# (with a run also for a bucket that became empty), 0 when the pool is full.
+cdef uint32_t leaf_change(
+    const family_t *f, pool_t *p, uint32_t word, uint32_t n, uint32_t slot, uint32_t entry
+) noexcept nogil
 # Let a bucket's run lead past older ones that none of the readers (as RuleSet.reading) needs: a bucket that changes a
 # thousand times while somebody looks up stays few steps from what that one has to see. `now` is being made.
 cdef void shorten(pool_t *p, const uint64_t *reader, uint32_t readers, uint64_t now, uint64_t base,

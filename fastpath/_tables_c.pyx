@@ -4,17 +4,12 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcpy, memset
 
+from fastpath._atomic cimport np_store_past
 from fastpath._entries cimport (
     EXACT_DPORT, EXACT_PROTOCOL, EXACT_SPORT, EXACT_ZONE, NONE, family_t, low_of, rank_of, width_of,
 )
 from fastpath._classify cimport EMPTY_WORD, NO_RANK, TABLES, UNIT, table_t
-
-
-cdef extern from * nogil:
-    """
-    static inline void np_store_past(uint64_t *at, uint64_t w) { __atomic_store_n(at, w, __ATOMIC_RELEASE); }
-    """
-    void np_store_past(uint64_t *at, uint64_t w)
+from fastpath._fetch cimport fetch_unit
 
 cdef extern from "sys/mman.h" nogil:
     void *mmap(void *at, size_t size, int protection, int flags, int descriptor, long offset)
@@ -30,6 +25,7 @@ cdef extern from "sys/mman.h" nogil:
         MADV_HUGEPAGE
 
 cdef enum:
+    SOON = 6                # runs taken after which one will be written to
     STEPS = 64              # that a run is shortened by at once
     LENGTHS = 24            # candidate prefix lengths
     MOST_SHORT = 8          # tables with short runs; if they do not suffice, the others have long ones
@@ -96,6 +92,8 @@ cdef uint32_t pool_take(pool_t *p, uint32_t units) noexcept nogil:
     cdef uint32_t first
     if p.spares[units]:
         p.spares[units] -= 1
+        if p.spares[units] >= SOON:
+            fetch_unit(p, p.spare[units][p.spares[units] - SOON], 1)
         return p.spare[units][p.spares[units]]
     if p.top + units > p.capacity:
         return NONE
@@ -142,35 +140,76 @@ cdef bint lives_in(const family_t *f, const table_t *t, uint32_t entry) noexcept
             and f.entry[entry].exact & t.exact == t.exact)
 
 
-cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, uint32_t n,
-                         bint blank) noexcept nogil:
-    cdef uint32_t units = (n + p.per_unit - 1) // p.per_unit if n else 1
+cdef inline uint8_t *place_at(const pool_t *p, uint32_t size, size_t place) noexcept nogil:
+    return p.leaves + place // p.per_unit * UNIT + place % p.per_unit * size
+
+
+cdef inline void copy_place(pool_t *p, uint32_t size, size_t place, size_t of) noexcept nogil:
+    cdef uint8_t *at = place_at(p, size, place)
+    cdef const uint8_t *source = place_at(p, size, of)
+    memcpy(at, source, size)
+    memcpy(at + 64, source + 64, size)
+    p.ranks[place], p.owner[place] = p.ranks[of], p.owner[of]
+
+
+cdef inline void write_place(const family_t *f, pool_t *p, size_t place, uint32_t entry) noexcept nogil:
     cdef uint32_t size = f.key_words * 4
-    cdef uint32_t i, first, unit, slot
-    cdef uint8_t *at
-    if n == 0 and not blank:
+    cdef uint8_t *at = place_at(p, size, place)
+    memcpy(at, low_of(f, entry), size)
+    memcpy(at + 64, width_of(f, entry), size)
+    p.ranks[place], p.owner[place] = rank_of(f, f.order[entry]), entry
+
+
+cdef inline void blank_place(pool_t *p, uint32_t size, size_t place) noexcept nogil:
+    # Whoever matches what lies here gets an answer that never wins.
+    cdef uint8_t *at = place_at(p, size, place)
+    memset(at, 0, size)
+    memset(at + 64, 0, size)
+    p.ranks[place], p.owner[place] = NO_RANK, NONE
+
+
+cdef inline uint32_t word_of(const pool_t *p, uint32_t first, uint32_t units, uint32_t n) noexcept nogil:
+    if n == 0:
+        return EMPTY_WORD | units << 20 | first
+    return first | units << 20 | <uint32_t> (p.ranks[<size_t> first * p.per_unit] >> 56) << 24
+
+
+cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, uint32_t n) noexcept nogil:
+    cdef uint32_t units = (n + p.per_unit - 1) // p.per_unit, i, first
+    if n == 0:
         return EMPTY_WORD
     first = pool_take(p, units)
     if first == NONE:
         return 0
     for i in range(units * p.per_unit):
-        unit = first + i // p.per_unit
-        slot = i % p.per_unit
-        at = p.leaves + <size_t> unit * UNIT + slot * size
         if i < n:
-            memcpy(at, low_of(f, entries[i]), size)
-            memcpy(at + 64, width_of(f, entries[i]), size)
-            p.ranks[<size_t> unit * p.per_unit + slot] = rank_of(f, f.order[entries[i]])
-            p.owner[<size_t> unit * p.per_unit + slot] = entries[i]
+            write_place(f, p, <size_t> first * p.per_unit + i, entries[i])
         else:
-            # Whoever matches what lies here gets an answer that never wins.
-            memset(at, 0, size)
-            memset(at + 64, 0, size)
-            p.ranks[<size_t> unit * p.per_unit + slot] = NO_RANK
-            p.owner[<size_t> unit * p.per_unit + slot] = NONE
-    if n == 0:
-        return EMPTY_WORD | units << 20 | first
-    return first | units << 20 | <uint32_t> (rank_of(f, f.order[entries[0]]) >> 56) << 24
+            blank_place(p, f.key_words * 4, <size_t> first * p.per_unit + i)
+    return word_of(p, first, units, n)
+
+
+cdef uint32_t leaf_change(const family_t *f, pool_t *p, uint32_t word, uint32_t n, uint32_t slot,
+                          uint32_t entry) noexcept nogil:
+    cdef uint32_t more = n + 1 if entry != NONE else n - 1
+    cdef uint32_t units = (more + p.per_unit - 1) // p.per_unit if more else 1
+    cdef uint32_t size = f.key_words * 4, i, first = pool_take(p, units)
+    cdef size_t of = <size_t> (word & 0xFFFFF) * p.per_unit, place
+    if first == NONE:
+        return 0
+    # From the run that was there: the entries themselves lie wide apart.
+    for i in range(units * p.per_unit):
+        place = <size_t> first * p.per_unit + i
+        if i >= more:
+            blank_place(p, size, place)
+        elif i == slot and entry != NONE:
+            write_place(f, p, place, entry)
+        else:
+            if i == slot:
+                of += 1
+            copy_place(p, size, place, of)
+            of += 1
+    return word_of(p, first, units, more)
 
 
 cdef void shorten(pool_t *p, const uint64_t *reader, uint32_t readers, uint64_t now, uint64_t base,
@@ -367,7 +406,7 @@ cdef int table_fill(family_t *f, table_t *t, pool_t *p, uint32_t number, uint32_
             left += 1
     n[0] = left
     for i in range(size):
-        fill[i] = leaf_write(f, p, sorted_rest + start[i], start[i + 1] - start[i], False)
+        fill[i] = leaf_write(f, p, sorted_rest + start[i], start[i + 1] - start[i])
         if fill[i] == 0:
             return -1
     return 0

@@ -1,20 +1,25 @@
 """The rules of a rule set by id, and what one transaction does to them, forwards and back."""
 
-from array import array
-
+from cpython.array cimport array, clone
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcpy, memset
 
 from fastpath._classify cimport engine_t
-from fastpath._engine_c cimport draft_t, make_room, put_in, take_out
+from fastpath._engine_c cimport draft_t, make_room, put_in, take_out, word_for
 from fastpath._entries cimport NONE, entry_t, family_t, packed_t
 from fastpath._entries_c cimport entries_copy, entries_reserve, entry_free, entry_make, entry_record
+from fastpath._fetch cimport __builtin_prefetch, fetch_entry, fetch_run
 
 from fastpath.rules import PRIORITIES, ZONES, RuleError, pack
 
 cdef enum:
-    RENUMBER = 1 << 18      # numbers that may be unused, and four for each rule
+    BLOCK = 16              # rules whose memory is fetched at once
+    RENUMBER = 1 << 18      # numbers that may be unused, and
+    NUMBERS = 16            # for each rule: everything is built anew then, which takes its time
+
+
+NO_IDS = array("I")
 
 
 cdef uint32_t parts_of(const packed_t *r) noexcept nogil:
@@ -39,8 +44,8 @@ cdef void forget_entries(state_t *s, draft_t *d, uint32_t id) noexcept nogil:
         s.rule[id].first[k] = NONE
 
 
-cdef void make_entries(state_t *s, draft_t *d, const packed_t *r, uint32_t id) noexcept nogil:
-    # Make a rule's entries, with the id and number that it has, and put them in. There is room for them.
+cdef void make_entries(state_t *s, const packed_t *r, uint32_t id) noexcept nogil:
+    # Make a rule's entries, with the id and number that it has. There is room for them.
     cdef uint32_t i, parts, number = s.rule[id].number
     cdef int k
     cdef family_t *f
@@ -55,8 +60,51 @@ cdef void make_entries(state_t *s, draft_t *d, const packed_t *r, uint32_t id) n
             i = entry_make(f, r, id, number, <int> parts if parts_of(r) == 2 else r.direction)
             f.entry[i].sibling = s.rule[id].first[k]
             s.rule[id].first[k] = i
-            if d != NULL:
-                put_in(&s.store, k, &d[k], i)
+
+
+cdef void put_entries(state_t *s, draft_t *d, uint32_t id) noexcept nogil:
+    # Put a rule's entries in.
+    cdef uint32_t i
+    cdef int k
+    for k in range(2):
+        i = s.rule[id].first[k]
+        while i != NONE:
+            put_in(&s.store, k, &d[k], i)
+            i = s.store.family[k].entry[i].sibling
+
+
+cdef void fetch_buckets(state_t *s, const draft_t *d, const uint32_t *ids, uint32_t n) noexcept nogil:
+    # Where the entries of a few rules live, or will.
+    cdef const uint32_t *words[2 * BLOCK]
+    cdef uint32_t i, e
+    for i in range(2 * n):
+        e = s.rule[ids[i >> 1]].first[i & 1]
+        words[i] = word_for(&s.store, i & 1, &d[i & 1], e) if e != NONE else NULL
+        if words[i] != NULL:
+            __builtin_prefetch(words[i], 1)
+    for i in range(2 * n):
+        if words[i] != NULL:
+            fetch_run(&s.store.pool[i & 1], words[i][0])
+
+
+cdef void fetch_rules(state_t *s, const draft_t *d, const uint32_t *ids, uint32_t n) noexcept nogil:
+    # A few rules, their entries, and where those live.
+    cdef uint32_t i, e
+    for i in range(n):
+        __builtin_prefetch(&s.rule[ids[i]], 1)
+    for i in range(2 * n):
+        e = s.rule[ids[i >> 1]].first[i & 1]
+        if e != NONE:
+            fetch_entry(&s.store.family[i & 1], e)
+    fetch_buckets(s, d, ids, n)
+
+
+cdef inline void note(state_t *s, uint32_t id) noexcept nogil:
+    # There is room for every id once.
+    if s.noted != NULL and not s.rule[id].noted:
+        s.rule[id].noted = 1
+        s.noted[s.notes] = id
+        s.notes += 1
 
 
 cdef uint32_t take_rule(state_t *s) noexcept nogil:
@@ -133,7 +181,12 @@ cdef int renumber(state_t *s, const engine_t *published, size_t more) noexcept n
     free(all)
     set_ids(s, published, ids, room)
     s.next_number = n
+    s.renumbered = True
     return 0
+
+
+cdef uint64_t most_numbers(const state_t *s) noexcept nogil:
+    return NUMBERS * <uint64_t> s.live + RENUMBER
 
 
 cdef int reserve_ids(state_t *s, const engine_t *published, const change_t *c) noexcept nogil:
@@ -146,6 +199,8 @@ cdef int reserve_ids(state_t *s, const engine_t *published, const change_t *c) n
     if c.additions == 0 or (s.store.ids != NULL and s.next_number + c.additions <= s.ids_room):
         return 0
     room = 2 * (s.next_number + c.additions) + 64
+    if room > most_numbers(s):
+        room = s.next_number + c.additions + 64 if s.next_number + c.additions > most_numbers(s) else most_numbers(s)
     ids = <uint32_t *> malloc(room * 4)
     if ids == NULL:
         return NO_MEMORY
@@ -155,11 +210,33 @@ cdef int reserve_ids(state_t *s, const engine_t *published, const change_t *c) n
     return 0
 
 
+cdef int reserve_rules(state_t *s, size_t n) noexcept nogil:
+    # Room for ids less than `n`, and to note them. -1: no memory.
+    cdef size_t room = s.room + s.room // 4 + 16
+    cdef void *at
+    if n <= s.room:
+        return 0
+    if room < n:
+        room = n
+    at = realloc(s.rule, room * sizeof(rule_t))
+    if at == NULL:
+        return -1
+    s.rule = <rule_t *> at
+    if s.noted != NULL:
+        at = realloc(s.noted, room * 4)
+        if at == NULL:
+            return -1
+        s.noted = <uint32_t *> at
+    # Ids that were never given out are not live and not noted.
+    memset(s.rule + s.room, 0, (room - s.room) * sizeof(rule_t))
+    s.room = <uint32_t> room
+    return 0
+
+
 cdef int reserve(state_t *s, const engine_t *published, const change_t *c, bint full) noexcept nogil:
     # Everything that the rules themselves need for a transaction, so that it cannot end half way.
-    cdef size_t i, room
+    cdef size_t i
     cdef size_t[2] parts
-    cdef void *at
     cdef const packed_t *r
     parts[0] = parts[1] = 0
     for i in range(c.additions + c.replacing):
@@ -170,15 +247,9 @@ cdef int reserve(state_t *s, const engine_t *published, const change_t *c, bint 
         return TOO_MANY
     if entries_reserve(&s.store.family[0], parts[0]) or entries_reserve(&s.store.family[1], parts[1]):
         return NO_MEMORY
-    if s.rules + c.additions > s.room:
-        room = s.rules + c.additions
-        if room < s.room + s.room // 4 + 16:
-            room = s.room + s.room // 4 + 16
-        at = realloc(s.rule, room * sizeof(rule_t))
-        if at == NULL:
-            return NO_MEMORY
-        s.rule, s.room = <rule_t *> at, <uint32_t> room
-    if (s.next_number + <uint64_t> c.additions > 4 * <uint64_t> s.live + RENUMBER
+    if reserve_rules(s, <size_t> s.rules + c.additions):
+        return NO_MEMORY
+    if (s.next_number + <uint64_t> c.additions > most_numbers(s)
             or (full and s.next_number > 2 * <uint64_t> s.live + 64)):
         if renumber(s, published, c.additions):
             return NO_MEMORY
@@ -186,27 +257,47 @@ cdef int reserve(state_t *s, const engine_t *published, const change_t *c, bint 
     return reserve_ids(s, published, c)
 
 
+cdef inline uint32_t block(size_t left) noexcept nogil:
+    return BLOCK if left > BLOCK else <uint32_t> left
+
+
 cdef void apply(state_t *s, draft_t *d, const change_t *c, taken_t *taken) noexcept nogil:
     # One transaction, on the rules and on the drafts; `taken` gets what it removes and replaces.
-    cdef size_t i
+    cdef size_t i, first
     cdef uint32_t id
     for i in range(c.removals + c.replacing):
-        id = c.removed[i] if i < c.removals else c.replaced[i - c.removals]
+        if i < c.removals:
+            id = c.removed[i]
+            if i % BLOCK == 0:
+                fetch_rules(s, d, &c.removed[i], block(c.removals - i))
+        else:
+            id = c.replaced[i - c.removals]
+            if (i - c.removals) % BLOCK == 0:
+                fetch_rules(s, d, &c.replaced[i - c.removals], block(c.removals + c.replacing - i))
         record_of(s, id, &taken[i].record)
         taken[i].number = s.rule[id].number
+        note(s, id)
         forget_entries(s, d, id)
         if i < c.removals:
             s.rule[id].live = 0
             s.live -= 1
         else:
-            make_entries(s, d, &c.replacements[i - c.removals], id)
+            make_entries(s, &c.replacements[i - c.removals], id)
+            put_entries(s, d, id)
     for i in range(c.removals):
         s.rule[c.removed[i]].number = s.free_rule
         s.free_rule = c.removed[i]
     for i in range(c.additions):
         id = take_rule(s)
-        make_entries(s, d, &c.added[i], id)
+        note(s, id)
+        make_entries(s, &c.added[i], id)
         c.ids[i] = id
+        if (i + 1) % BLOCK == 0 or i + 1 == c.additions:
+            first = i // BLOCK * BLOCK
+            fetch_buckets(s, d, &c.ids[first], <uint32_t> (i + 1 - first))
+            while first <= i:
+                put_entries(s, d, c.ids[first])
+                first += 1
 
 
 cdef void revert(state_t *s, const change_t *c, const taken_t *taken, uint32_t rules) noexcept nogil:
@@ -233,7 +324,7 @@ cdef void revert(state_t *s, const change_t *c, const taken_t *taken, uint32_t r
         if i < c.removals:
             s.rule[id].live = 1
             s.live += 1
-        make_entries(s, NULL, &taken[i].record, id)
+        make_entries(s, &taken[i].record, id)
 
 
 cdef int copy_rules(const state_t *s, state_t *o) noexcept nogil:
@@ -242,8 +333,7 @@ cdef int copy_rules(const state_t *s, state_t *o) noexcept nogil:
     for k in range(2):
         if entries_copy(&o.store.family[k], &s.store.family[k]):
             return -1
-    o.rule = <rule_t *> malloc(<size_t> (s.rules + 1) * sizeof(rule_t))
-    if o.rule == NULL:
+    if reserve_rules(o, <size_t> s.rules + 1):
         return -1
     if s.rules:
         memcpy(o.rule, s.rule, <size_t> s.rules * sizeof(rule_t))
@@ -253,9 +343,96 @@ cdef int copy_rules(const state_t *s, state_t *o) noexcept nogil:
             return -1
         memcpy(o.store.ids, s.store.ids, <size_t> s.next_number * 4)
         o.ids_room = s.next_number + 1
-    o.rules, o.room, o.free_rule, o.live, o.next_number = s.rules, s.rules + 1, s.free_rule, s.live, s.next_number
+    o.rules, o.free_rule, o.live, o.next_number = s.rules, s.free_rule, s.live, s.next_number
     o.broken = True
     return 0
+
+
+cdef int note_changes(state_t *s) noexcept nogil:
+    cdef uint32_t i
+    s.noted = <uint32_t *> malloc(<size_t> s.room * 4 + 4)
+    if s.noted == NULL:
+        return -1
+    for i in range(s.rules):
+        s.rule[i].noted = 0
+    s.notes, s.renumbered = 0, False
+    return 0
+
+
+cdef void forget_changes(state_t *s) noexcept nogil:
+    free(s.noted)
+    s.noted = NULL
+
+
+cdef int report(state_t *s, report_t *r) noexcept nogil:
+    cdef uint32_t i, id
+    r.n = 0
+    r.rules, r.free_rule, r.next_number = s.rules, s.free_rule, s.next_number
+    r.news = <news_t *> malloc((<size_t> s.notes + 1) * sizeof(news_t))
+    if r.news == NULL:
+        return -1
+    for i in range(s.notes):
+        id = s.noted[i]
+        s.rule[id].noted = 0
+        if id >= s.rules:
+            continue        # of a transaction that was reverted
+        r.news[r.n].id, r.news[r.n].number, r.news[r.n].live = id, s.rule[id].number, s.rule[id].live
+        if s.rule[id].live:
+            record_of(s, id, &r.news[r.n].record)
+        r.n += 1
+    s.notes = 0
+    return 0
+
+
+cdef int reserve_news(state_t *s, const engine_t *published, report_t *r, uint32_t since, uint32_t less) noexcept nogil:
+    cdef size_t[2] parts
+    cdef news_t *news
+    cdef uint32_t i
+    cdef int k
+    cdef change_t c
+    parts[0] = parts[1] = 0
+    for i in range(r.n):
+        for k in range(2):
+            if r.news[i].live and r.news[i].record.versions >> k & 1:
+                parts[k] += parts_of(&r.news[i].record)
+    memset(&c, 0, sizeof(c))
+    c.additions, c.removals = r.next_number - less - s.next_number, 1
+    if (entries_reserve(&s.store.family[0], parts[0]) or entries_reserve(&s.store.family[1], parts[1])
+            or reserve_rules(s, r.rules) or reserve_ids(s, published, &c)):
+        return NO_MEMORY
+    s.next_number = r.next_number - less
+    for i in range(r.n):
+        news = &r.news[i]
+        if news.live:
+            # A rule with an older number was replaced, and is here under the number that it had.
+            news.number = news.number - less if news.number >= since else s.rule[news.id].number
+    return 0
+
+
+cdef void news_out(state_t *s, draft_t *d, const news_t *news, size_t n) noexcept nogil:
+    cdef size_t i
+    cdef uint32_t id
+    for i in range(n):
+        id = news[i].id
+        if s.rule[id].live:
+            forget_entries(s, d, id)
+            s.rule[id].live = 0
+            s.live -= 1
+
+
+cdef void news_in(state_t *s, draft_t *d, const news_t *news, size_t n) noexcept nogil:
+    cdef size_t i
+    cdef uint32_t id
+    for i in range(n):
+        id = news[i].id
+        s.rule[id].number = news[i].number
+        if news[i].live:
+            s.rule[id].live = 1
+            s.live += 1
+            if s.store.ids != NULL:
+                s.store.ids[news[i].number] = id
+            make_entries(s, &news[i].record, id)
+            put_entries(s, d, id)
 
 
 cdef object check_packed(const packed_t *r, size_t n):
@@ -286,8 +463,14 @@ cdef bytes packed_rules(rules):
     return pack(rules)
 
 
-cdef object ids_of(ids):
+cdef array ids_of(ids):
     # As an array of our own.
+    cdef array given, own
+    if isinstance(ids, array) and (<array> ids).ob_descr.typecode == c"I":
+        given = ids
+        own = clone(NO_IDS, len(given), False)
+        memcpy(own.data.as_voidptr, given.data.as_voidptr, <size_t> len(given) * 4)
+        return own
     ids = ids if isinstance(ids, array) else list(ids)
     try:
         return array("I", ids)

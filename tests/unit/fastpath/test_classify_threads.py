@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from fastpath.rules import Header, Rule, key, matches
+from tests import rulesets
 from tests.twins import needs_build, stages
 
 SECONDS = float(os.environ.get("NODEPLANE_FUZZ_SECONDS", "0"))
@@ -201,3 +202,46 @@ def test_places_of_readers_are_given_back() -> None:
         with pytest.raises(ValueError, match="keys"):
             stage.lookup_keys(rules, bytes(15), out)
         assert stage.lookup_keys(rules, key(Header(4, 1, 2, 6)), out) == 1
+
+
+@needs_build
+@pytest.mark.parametrize("seed", [1, 2, 5])
+def test_what_changes_while_a_set_is_built_anew_is_in_it(seed: int) -> None:
+    """Rules come, go and are replaced under the ids and in the order that the plain twin says, and so are looked up."""
+    shapes, done = rulesets.Shapes(seed, 6 if seed == 2 else 4, more=seed == 5), threading.Event()
+    pick = shapes.random
+    first = [shapes.rule() for _ in range(1500)]
+    stage = importlib.import_module("fastpath._classify_c")
+    rules: Any = importlib.import_module("fastpath._ruleset_c").RuleSet(first, background=False)
+    plain = importlib.import_module("fastpath._ruleset_py").RuleSet(first)
+    compactions = 0
+
+    def build() -> None:
+        nonlocal compactions
+        while not done.is_set():
+            rules.compact()
+            compactions += 1
+
+    builder = threading.Thread(target=build)
+    builder.start()
+    try:
+        turn = 0
+        while turn < 60 or compactions < 4:
+            live = list(plain.rules())
+            size = pick.choice((1, 2, 30, 700))
+            some = pick.sample(live, min(size, len(live)))
+            gone, changed = some[::2], dict.fromkeys(some[1 : size // 4 : 2], shapes.rule())
+            fresh = [pick.choice(first) for _ in range(len(gone) + pick.choice((-1, 0, 0, 1)))]
+            assert rules.update(fresh, gone, changed) == plain.update(fresh, gone, changed)
+            turn += 1
+            if turn % 10 == 0:
+                assert list(rules.rules().items()) == list(plain.rules().items())
+    finally:
+        done.set()
+        builder.join()
+    made = plain.rules()
+    assert list(rules.rules().items()) == list(made.items())
+    assert rules.version == plain.version
+    headers = [shapes.header(list(made.values())) for _ in range(40)]
+    expected = rulesets.expected(made, headers, more=shapes.more)
+    assert rulesets.answers(stage, rules, headers, more=shapes.more) == expected
