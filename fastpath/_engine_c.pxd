@@ -38,7 +38,7 @@ ctypedef struct store_t:
     uint64_t pending        # the same, for readers: stored before anything of it is
     uint64_t[64] reader     # who looked up when this version was begun: as RuleSet.reading, without gaps
     uint32_t readers
-    size_t returned         # rules that took their like's places in the version that is being made
+    size_t returned         # rules that took the places or the room of such as left, in the version that is being made
 
 # A version of one family being made.
 ctypedef struct draft_t:

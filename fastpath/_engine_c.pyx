@@ -12,7 +12,7 @@ from fastpath._entries_c cimport ALL, ROWS, set_levels, sort_entries, wide
 from fastpath._fetch cimport __builtin_prefetch
 from fastpath._rows_c cimport rows_fit, rows_free
 from fastpath._tables_c cimport (
-    CAP4_MORE, CAP6_MORE, bucket, leaf_change, lives_in, pool_close, pool_give, pool_open, pool_t, shorten,
+    CAP4, CAP4_MORE, CAP6, CAP6_MORE, bucket, leaf_change, lives_in, pool_close, pool_give, pool_open, pool_t, shorten,
     table_empty, tables_build,
 )
 
@@ -162,6 +162,7 @@ cdef void take_out(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
             slot += 1
         if put_run(s, k, d, at, n, slot, NONE):
             d.full = True
+        f.left[place] += 1
 
 
 cdef const uint32_t *word_for(const store_t *s, int k, const draft_t *d, uint32_t i) noexcept nogil:
@@ -208,6 +209,10 @@ cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
         f.entry[i].place = <uint8_t> t
         if put_run(s, k, d, at, n, slot, i):
             d.full = True
+        # A build would have put it there, too.
+        if f.left[t] and n < (CAP6 if k else CAP4):
+            f.left[t] -= 1
+            s.returned += 1
         return
     f.entry[i].place = IN_DELTA
     if d.rows:
@@ -390,6 +395,7 @@ cdef int build_full(store_t *s, int k, draft_t *d) noexcept nogil:
     cdef int result = -1
     memset(&fresh, 0, sizeof(fresh))
     drop_one(s, k, d)
+    memset(f.left, 0, sizeof(f.left))
     if all != NONE and e != NULL and old != NULL:
         set_levels(f, chosen, all)
         for i in range(all):

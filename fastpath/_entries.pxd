@@ -53,6 +53,7 @@ ctypedef struct family_t:
     uint64_t *order         # rank without its level
     entry_t *entry
     uint64_t bound[255]     # where each level begins
+    uint32_t left[16]       # by table: rules that have left it since it was built, less those that came instead
     places_t places
 
 ctypedef struct packed_t:

@@ -21,15 +21,14 @@ from fastpath._places_c cimport places_bytes, places_settle
 from fastpath._rows_c cimport rows_bytes
 from fastpath._tables_c cimport pool_bytes, pool_close, pool_t
 from fastpath._transaction_c cimport (
-    MOST_ENTRIES, MOST_RULES, NO_IDS, NO_MEMORY, RECORD, TOO_MANY, apply, change_t, copy_rules, forget_changes, ids_of,
-    news_in, news_out, news_t, note_changes, packed_rules, record_of, report, report_t, reserve, reserve_news, revert,
-    rule_t, state_t, taken_t,
+    MOST_ENTRIES, MOST_RULES, NO_IDS, NO_MEMORY, RECORD, TOO_MANY, apply, build_pays, change_t, copy_rules,
+    forget_changes, ids_of, news_in, news_out, news_t, note_changes, packed_rules, record_of, report, report_t, reserve,
+    reserve_news, revert, rule_t, state_t, taken_t,
 )
 
 from fastpath.rules import RuleError, pack, unpack
 
 cdef enum:
-    LEAST_CHANGES = 256     # before a set is built anew by itself
     REST = 20               # times as long as the processor worked on that, it is left alone
     NICE = 10               # of the thread that does it
     ROUNDS = 3
@@ -88,7 +87,7 @@ cdef int commit(RuleSet self, const change_t *c, bint full) noexcept nogil:
     cdef state_t *s = <state_t *> self.state
     cdef draft_t[2] d
     cdef size_t marked = s.store.retirees, growing = c.additions + c.replacing
-    cdef size_t changes = c.removals + growing
+    cdef size_t changes
     cdef uint32_t rules = s.rules
     cdef taken_t one
     cdef taken_t *taken = &one
@@ -100,7 +99,7 @@ cdef int commit(RuleSet self, const change_t *c, bint full) noexcept nogil:
         if taken == NULL:
             return NO_MEMORY
     begin(self, d, full or many(s, growing))
-    apply(s, d, c, taken)
+    changes = apply(s, d, c, taken)
     result = finish(&s.store, d)
     # Where entries live says nothing any more if what they were put in is dropped.
     s.broken = result != 0
@@ -392,9 +391,8 @@ cdef class RuleSet:
 
     cdef void tend(self):
         # A set that many changes made slower is built anew by a thread, which may take a small part of the time.
-        cdef state_t *s = <state_t *> self.state
-        if (not self.background or s.since_build < LEAST_CHANGES or s.since_build < s.live // 4
-                or self.compacting.locked() or time.monotonic() < self.rest_until):
+        if (not self.background or not build_pays(<state_t *> self.state) or self.compacting.locked()
+                or time.monotonic() < self.rest_until):
             return
         self.rest_until = time.monotonic() + 1
         threading.Thread(target=self.tend_now, name="nodeplane-compact", daemon=True).start()

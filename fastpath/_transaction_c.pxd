@@ -68,8 +68,12 @@ ctypedef struct report_t:
 
 # Make room for everything that a transaction may need: NO_MEMORY or TOO_MANY, and then nothing has changed.
 cdef int reserve(state_t *s, const engine_t *published, const change_t *c, bint full) noexcept nogil
-cdef void apply(state_t *s, draft_t *d, const change_t *c, taken_t *taken) noexcept nogil
+# Returns how many changes it was: a rule that is replaced by one in the same place counts for both, as it does when it
+# returns.
+cdef size_t apply(state_t *s, draft_t *d, const change_t *c, taken_t *taken) noexcept nogil
 cdef void revert(state_t *s, const change_t *c, const taken_t *taken, uint32_t rules) noexcept nogil
+# Whether changes made the set slower, or numbers are running out.
+cdef bint build_pays(const state_t *s) noexcept nogil
 cdef void record_of(const state_t *s, uint32_t id, packed_t *r) noexcept nogil
 cdef int copy_rules(const state_t *s, state_t *o) noexcept nogil
 # From now on, note which rules change. -1: no memory.

@@ -14,6 +14,7 @@ from fastpath._fetch cimport __builtin_prefetch, fetch_entry, fetch_run
 from fastpath.rules import PRIORITIES, ZONES, RuleError, pack
 
 cdef enum:
+    LEAST_CHANGES = 256     # before a set is built anew by itself
     BLOCK = 16              # rules whose memory is fetched at once
     RENUMBER = 1 << 18      # numbers that may be unused, and
     NUMBERS = 16            # for each rule: everything is built anew then, which takes its time
@@ -189,6 +190,11 @@ cdef uint64_t most_numbers(const state_t *s) noexcept nogil:
     return NUMBERS * <uint64_t> s.live + RENUMBER
 
 
+cdef bint build_pays(const state_t *s) noexcept nogil:
+    return ((s.since_build >= LEAST_CHANGES and s.since_build >= s.live // 4)
+            or s.next_number > most_numbers(s) // 2)
+
+
 cdef int reserve_ids(state_t *s, const engine_t *published, const change_t *c) noexcept nogil:
     # From now on `ids` has room for the new numbers, or is not needed.
     cdef uint32_t *ids
@@ -261,9 +267,9 @@ cdef inline uint32_t block(size_t left) noexcept nogil:
     return BLOCK if left > BLOCK else <uint32_t> left
 
 
-cdef void apply(state_t *s, draft_t *d, const change_t *c, taken_t *taken) noexcept nogil:
+cdef size_t apply(state_t *s, draft_t *d, const change_t *c, taken_t *taken) noexcept nogil:
     # One transaction, on the rules and on the drafts; `taken` gets what it removes and replaces.
-    cdef size_t i, first
+    cdef size_t i, first, returned
     cdef uint32_t id
     for i in range(c.removals + c.replacing):
         if i < c.removals:
@@ -284,6 +290,7 @@ cdef void apply(state_t *s, draft_t *d, const change_t *c, taken_t *taken) noexc
         else:
             make_entries(s, &c.replacements[i - c.removals], id)
             put_entries(s, d, id)
+    returned = s.store.returned
     for i in range(c.removals):
         s.rule[c.removed[i]].number = s.free_rule
         s.free_rule = c.removed[i]
@@ -298,6 +305,7 @@ cdef void apply(state_t *s, draft_t *d, const change_t *c, taken_t *taken) noexc
             while first <= i:
                 put_entries(s, d, c.ids[first])
                 first += 1
+    return c.removals + c.replacing + c.additions + returned
 
 
 cdef void revert(state_t *s, const change_t *c, const taken_t *taken, uint32_t rules) noexcept nogil:

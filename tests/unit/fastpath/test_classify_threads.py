@@ -184,12 +184,30 @@ def test_a_set_that_many_changes_made_slower_is_built_anew() -> None:
     left_alone, tended = rule_set(made, background=False), rule_set(made)
     for turn in range(400):
         for rules in (left_alone, tended):
-            rules.replace(turn, made[turn + 1])
+            rules.replace(turn, Rule(priority=turn, destination=IPv4Network((turn << 8, 32))))
     assert left_alone.stats()["ipv4"]["since_build"] == 400
     while tended.stats()["ipv4"]["since_build"] >= 300:
         time.sleep(0.001)
     assert tended.rules() == left_alone.rules()
     assert tended.version == left_alone.version == 401
+
+
+@needs_build
+def test_rules_of_a_table_that_return_are_nothing_to_build_anew_for() -> None:
+    rule_set = importlib.import_module("fastpath._ruleset_c").RuleSet
+    made = [Rule(priority=i, source=IPv4Network((i << 8, 32))) for i in range(3000)]
+    rules = rule_set(made, background=False)
+    ids = list(range(1000, 1200))
+    for _ in range(5):
+        rules.update(remove=ids)
+        assert rules.stats()["ipv4"]["since_build"] == 200
+        ids = list(rules.update(add=made[1000:1200]))
+        assert rules.stats()["ipv4"]["since_build"] == 0
+    rules.update(replace={ids[0]: made[0], ids[1]: made[1]})
+    assert rules.stats()["ipv4"]["since_build"] == 0
+    # More than there were is growth, which a directory was not made for.
+    rules.update(add=made[:100])
+    assert rules.stats()["ipv4"]["since_build"] == 100
 
 
 @needs_build
