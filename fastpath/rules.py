@@ -162,6 +162,7 @@ KEY4: Final = struct.Struct("<IIHHHH")
 KEY6: Final = struct.Struct("<8IHHHH24x")
 _EITHER: Final = 2
 _ANY_ZONE: Final = 0xFFFF
+_VERSIONS: Final = {4: 1, 6: 2, None: 3}
 
 
 def pack(rules: Iterable[Rule]) -> bytes:
@@ -176,16 +177,18 @@ def pack(rules: Iterable[Rule]) -> bytes:
 
 
 def _packed(rule: Rule) -> bytes:
-    nets = (rule.source, rule.destination)
+    source, destination, zone, direction = rule.source, rule.destination, rule.zone, rule.direction
     return PACKED.pack(
-        *(net.network_address.packed if net else b"" for net in nets),
+        b"" if source is None else source.network_address.packed,
+        b"" if destination is None else destination.network_address.packed,
         rule.priority,
         *rule.source_ports,
         *rule.destination_ports,
-        _ANY_ZONE if rule.zone is None else rule.zone,
-        *(net.prefixlen if net else 0 for net in nets),
-        sum({4: 1, 6: 2}[version] for version in rule.versions),
-        _EITHER if rule.direction is None else rule.direction,
+        _ANY_ZONE if zone is None else zone,
+        0 if source is None else source.prefixlen,
+        0 if destination is None else destination.prefixlen,
+        _VERSIONS[rule.version],
+        _EITHER if direction is None else direction,
         rule.protocol or 0,
         rule.protocol is not None,
         *rule.tcp_flags,
