@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from metadata import events
 from metadata.nova_cache import Library
@@ -55,6 +55,20 @@ class NovaCounters:
 
 class _StillAwayError(Exception):
     """Others have found out that Nova cannot be connected to, and one of them looks when it can."""
+
+
+class _Asked(NamedTuple):
+    """What Nova is asked for, in whose name, and with how much patience."""
+
+    subject: Subject
+    route: Route
+    method: str
+    headers: Mapping[str, str]
+    """Of the guest, without the signature."""
+    body: bytes | None
+    seconds: float
+    whole: int
+    """Bytes of an answer that come at once."""
 
 
 class NovaProxy:
@@ -130,12 +144,12 @@ class NovaProxy:
 
         An answer of at most `whole` bytes (`whole_bytes` if it is not given) comes whole.
         """
-        seconds = self._seconds(route)
         bound = self.settings.whole_bytes if whole is None else whole
+        asked = _Asked(subject, route, method, headers, body, self._seconds(route), bound)
         deadline = self.clock() + self.settings.hold_seconds
         while True:
             try:
-                answer = await self._in_turn(subject, route, method, headers, body, seconds, bound)
+                answer = await self._in_turn(asked)
             except (UnreachableError, _StillAwayError) as failure:
                 if isinstance(failure, UnreachableError):
                     self._note_away(failure)
@@ -166,57 +180,42 @@ class NovaProxy:
                 return settings.vendordata_timeout
         return settings.timeout
 
-    async def _in_turn(
-        self,
-        subject: Subject,
-        route: Route,
-        method: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        seconds: float,
-        whole: int,
-    ) -> Answer:
+    async def _in_turn(self, asked: _Asked) -> Answer:
         """A turn lasts until the body has come, or nobody takes more of it.
 
         Who gets one while Nova is known to be away does not try again: it would take the time of a connection for each
         that waits for a turn behind, and those would be held far longer than they may.
         """
-        if not self.turns.try_take(subject.project_id):
+        project = asked.subject.project_id
+        if not self.turns.try_take(project):
             try:
-                async with asyncio.timeout(seconds):
-                    await self.turns.take(subject.project_id)
+                async with asyncio.timeout(asked.seconds):
+                    await self.turns.take(project)
             except TimeoutError:
                 raise BusyError from None
         rest = None
         try:
             if self._knocker is not None and not self._knocker.done() and not self._back.is_set():
                 raise _StillAwayError
-            answer = await self._signed(subject, route, method, headers, body, seconds, whole)
+            answer = await self._signed(asked)
             rest = answer.rest
         finally:
             if rest is None:
-                self.turns.give(subject.project_id)
+                self.turns.give(project)
         if rest is not None:
-            rest.then(lambda _, __: self.turns.give(subject.project_id))
+            rest.then(lambda _, __: self.turns.give(project))
         return answer
 
-    async def _signed(
-        self,
-        subject: Subject,
-        route: Route,
-        method: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        seconds: float,
-        whole: int,
-    ) -> Answer:
+    async def _signed(self, asked: _Asked) -> Answer:
         """With the secret that Nova took last, and with the others when it does not take it any more."""
-        secrets = self.signer.secrets
+        subject, secrets = asked.subject, self.signer.secrets
         first = self._secret
         for offset in range(len(secrets)):
             number = (first + offset) % len(secrets)
-            signed = {**headers, **self.signer.headers(subject, secrets[number])}
-            answer = await self._counted(method, route.target, signed, body, seconds, whole)
+            headers = {**asked.headers, **self.signer.headers(subject, secrets[number])}
+            answer = await self._counted(
+                asked.method, asked.route.target, headers, asked.body, asked.seconds, asked.whole
+            )
             if answer.status != 403:
                 self._secret = number
                 return answer
