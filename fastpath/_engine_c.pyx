@@ -23,6 +23,8 @@ cdef enum:
     ROWS_SMALL = 1 << 14    # rules of a set that may all be in rows, if those take at most
     ROWS_BYTES = 8 << 20
     STANDING_BITS = 11      # of the directories of tables that stand by
+    HALF4 = 16              # the prefix length that they ask for
+    HALF6 = 32
 
 
 cdef int retired_room(store_t *s, size_t n) noexcept nogil:
@@ -261,28 +263,54 @@ cdef int list_again(family_t *f, draft_t *d, int place) noexcept nogil:
     return result
 
 
-cdef int stand_by(store_t *s, int k, engine_t *e) noexcept nogil:
-    # Where rules come in that only the rows could take, two coarse tables take the next ones: rows are costly to change.
+cdef int stand_by(store_t *s, int k, engine_t *e, const uint32_t *waited) noexcept nogil:
+    # Where rules come in that only the rows could take, a coarse table takes the next ones, for rows are costly to
+    # change. `waited`: how many have waited, and how many of those had a source, a destination, both. Each table costs every
+    # lookup, so there is one more only when those that are there did not suffice.
     cdef pool_t *p = &s.pool[k]
     cdef family_t *f = &s.family[k]
-    cdef uint8_t half = 32 if k else 16, source, destination
-    cdef uint32_t turn, t
+    cdef uint8_t half = HALF6 if k else HALF4, source, destination
+    cdef uint32_t turn, t, asked
     cdef bint there
     if p.leaves == NULL and pool_open(p, f.per_unit, UNITS, 0):
         return -1
     e.leaves, e.ranks, e.past = p.leaves, p.ranks, p.past
-    for turn in range(2):
-        source, destination = 0 if turn else half, half if turn else 0
+    for turn in range(3):
+        # Both, if most have both: of what lies in few networks, short runs. Then by what more of them have.
+        if turn == 0:
+            if 2 * waited[3] < waited[0]:
+                continue
+            asked = 3
+        else:
+            asked = turn if waited[1] > waited[2] else 3 - turn
+        source, destination = half if asked & 1 else 0, half if asked & 2 else 0
         there = False
         for t in range(e.tables):
             if e.table[t].source <= source and e.table[t].destination <= destination and e.table[t].exact == 0:
                 there = True
-        if there or e.tables == TABLES:
+        if there:
             continue
+        if e.tables == TABLES:
+            break
         if table_empty(f, &e.table[e.tables], STANDING_BITS, source, destination, 0, &s.random):
             return -1
         e.tables += 1
+        break
     return 0
+
+
+cdef void waiting(const family_t *f, int k, const uint32_t *chosen, uint32_t n, uint32_t *waited) noexcept nogil:
+    # What `stand_by` asks about the rules that wait for the rows.
+    cdef uint8_t half = HALF6 if k else HALF4
+    cdef uint32_t i, asked
+    memset(waited, 0, 16)
+    for i in range(n):
+        if f.entry[chosen[i]].place == IN_DELTA:
+            asked = (f.entry[chosen[i]].source >= half) | (f.entry[chosen[i]].destination >= half) << 1
+            waited[0] += 1
+            waited[1] += asked & 1
+            waited[2] += asked >> 1
+            waited[3] += asked == 3
 
 
 cdef int build_rows(store_t *s, int k, draft_t *d) noexcept nogil:
@@ -291,6 +319,7 @@ cdef int build_rows(store_t *s, int k, draft_t *d) noexcept nogil:
     cdef uint32_t *chosen = <uint32_t *> malloc(<size_t> (f.count + 1) * 4)
     cdef uint32_t n = sort_entries(f, chosen, ROWS) if chosen != NULL else NONE
     cdef engine_t was
+    cdef uint32_t[4] waited
     cdef int result = -1
     if n != NONE and draft_copy(d) == 0:
         if n > BROAD and n > f.rows_built + 256:
@@ -298,6 +327,7 @@ cdef int build_rows(store_t *s, int k, draft_t *d) noexcept nogil:
             result = 0
         else:
             was = d.next[0]
+            waiting(f, k, chosen, n, waited)
             result = rows_for(f, chosen, n, d.next, s.next_epoch)
             if result == 0:
                 # What an earlier step of this draft made, nobody has seen.
@@ -306,7 +336,7 @@ cdef int build_rows(store_t *s, int k, draft_t *d) noexcept nogil:
                 if was.rank != d.now.rank:
                     free(was.rank)
                 d.next.deltas = 0
-                result = stand_by(s, k, d.next)
+                result = stand_by(s, k, d.next, waited)
     free(chosen)
     return result
 
