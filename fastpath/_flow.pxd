@@ -21,12 +21,12 @@ cdef extern from "flow.h" nogil:
     uint64_t flow_keys(
         const uint8_t *memory, const uint32_t *offset, const uint32_t *length, const uint32_t *verdict,
         uint8_t *key, uint32_t *flags, uint32_t *layers,
-        uint32_t start, uint32_t end, uint32_t padded, uint64_t *others
+        uint32_t start, uint32_t end, uint32_t count, uint64_t *others
     )
     uint64_t flow_hashes(
         const uint8_t *memory, const uint32_t *offset, const uint32_t *length, const uint32_t *verdict,
         uint8_t *key, uint32_t *flags, uint32_t *layers, uint32_t *hash, const uint32_t *k, uint64_t factor,
-        uint32_t start, uint32_t end, uint32_t padded, uint64_t *others
+        uint32_t start, uint32_t end, uint32_t count, uint64_t *others
     )
 
 cdef extern from *:
@@ -338,12 +338,12 @@ cdef inline uint32_t parse_run(batch_t *b, uint32_t start, uint32_t end, const h
     cdef uint32_t found
     if h == NULL:
         done = flow_keys(
-            b.memory, b.offset, b.length, b.verdict, <uint8_t *> b.key, b.flags, b.layers, start, end, b.padded, &others
+            b.memory, b.offset, b.length, b.verdict, <uint8_t *> b.key, b.flags, b.layers, start, end, b.count, &others
         )
     else:
         done = flow_hashes(
             b.memory, b.offset, b.length, b.verdict, <uint8_t *> b.key, b.flags, b.layers, b.hash, &h.k[0], h.odd,
-            start, end, b.padded, &others,
+            start, end, b.count, &others,
         )
     found = popcount(done)
     while others:

@@ -412,23 +412,25 @@ static inline __attribute__((always_inline)) uint32_t flow_block(
 
 #endif
 
-#define FLOW_AHEAD 8        /* packets: enough to hide a miss; more would push each other out of a full cache set */
+#define FLOW_AHEAD 32       /* packets: so many misses are under way at once */
 #define FLOW_RUN 64         /* columns are padded to a multiple of it */
 
 /* Blocks, for the packets from `start` to `end`, at most FLOW_RUN; returns which have a common shape, and in `others`
- * which of the rest are not dropped; bit j: packet start + j. `padded` is what the columns have room for. */
+ * which of the rest are not dropped; bit j: packet start + j. The batch has `count` packets. */
 static inline __attribute__((always_inline)) uint64_t flow_blocks(
     const uint8_t *memory, const uint32_t *offset, const uint32_t *length, const uint32_t *verdict,
     uint8_t *key, uint32_t *flags, uint32_t *layers, uint32_t *hash, const uint32_t *k, uint64_t factor,
-    uint32_t start, uint32_t end, uint32_t padded, uint64_t *others)
+    uint32_t start, uint32_t end, uint32_t count, uint64_t *others)
 {
     uint64_t done = 0, left = 0;
     uint32_t i = start;
 #if FLOW_LANES > 1
+    if (start == 0)
+        for (uint32_t j = 0; j < FLOW_AHEAD && j < count; j++)
+            __builtin_prefetch(memory + offset[j]);
     for (; i + FLOW_LANES <= end; i += FLOW_LANES) {
         uint32_t block, rest;
-        /* Up to the padding, every offset is one of the memory. */
-        if (i + FLOW_AHEAD + FLOW_LANES <= padded)
+        if (i + FLOW_AHEAD + FLOW_LANES <= count)
             for (int j = 0; j < FLOW_LANES; j++)
                 __builtin_prefetch(memory + offset[i + FLOW_AHEAD + j]);
         block = flow_block(memory, offset + i, length + i, verdict + i, key + 40 * (size_t)i,
@@ -446,18 +448,18 @@ static inline __attribute__((always_inline)) uint64_t flow_blocks(
 /* Key, layers and flags. */
 static __attribute__((noinline, unused)) uint64_t flow_keys(
     const uint8_t *memory, const uint32_t *offset, const uint32_t *length, const uint32_t *verdict,
-    uint8_t *key, uint32_t *flags, uint32_t *layers, uint32_t start, uint32_t end, uint32_t padded, uint64_t *others)
+    uint8_t *key, uint32_t *flags, uint32_t *layers, uint32_t start, uint32_t end, uint32_t count, uint64_t *others)
 {
-    return flow_blocks(memory, offset, length, verdict, key, flags, layers, flags, NULL, 0, start, end, padded, others);
+    return flow_blocks(memory, offset, length, verdict, key, flags, layers, flags, NULL, 0, start, end, count, others);
 }
 
 /* The same and the hash. */
 static __attribute__((noinline, unused)) uint64_t flow_hashes(
     const uint8_t *memory, const uint32_t *offset, const uint32_t *length, const uint32_t *verdict,
     uint8_t *key, uint32_t *flags, uint32_t *layers, uint32_t *hash, const uint32_t *k, uint64_t factor,
-    uint32_t start, uint32_t end, uint32_t padded, uint64_t *others)
+    uint32_t start, uint32_t end, uint32_t count, uint64_t *others)
 {
-    return flow_blocks(memory, offset, length, verdict, key, flags, layers, hash, k, factor, start, end, padded, others);
+    return flow_blocks(memory, offset, length, verdict, key, flags, layers, hash, k, factor, start, end, count, others);
 }
 
 #endif
