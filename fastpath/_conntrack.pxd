@@ -9,7 +9,8 @@ from fastpath._conntrack_table cimport (
 )
 from fastpath._conntrack_table cimport bucket_t, checked, conntrack_match, conntrack_same, ctz, tag_of
 from fastpath._conntrack_tcp cimport (
-    ACK, ASSURED, ESTABLISHED, FROM_HIGH, INVALID_SEGMENT, REMOVE, REOPEN, REPLIED, SYN, begin, receive, segment_of, segment_t,
+    ACK, ASSURED, ESTABLISHED, FROM_HIGH, INVALID_SEGMENT, REMOVE, REOPEN, REPLIED, SYN, begin, complete, receive,
+    segment_of, segment_t,
 )
 from fastpath._conntrack_types cimport entry_t, table_t, window_t
 from fastpath._hasher_c cimport hash_keys
@@ -21,6 +22,10 @@ from fastpath._flow cimport (
 
 cdef extern from "conntrack.h" nogil:
     void conntrack_put(void *key, int i, uint64_t word)
+    void conntrack_ask(
+        const uint8_t *memory, const uint32_t *offset, const uint32_t *layers, const uint32_t *flags, uint32_t first, uint32_t end
+    )
+    uint32_t hidden "conntrack_hidden"(uint32_t number)
     const uint32_t NOT_YET "CONNTRACK_NOT_YET"
     const uint32_t RELATED_LATER "CONNTRACK_RELATED_LATER"
 
@@ -230,7 +235,7 @@ cdef inline int32_t timeout(const table_t *t, const flow_key *key) noexcept nogi
         return t.ticks[TICKS_ICMP if key.version == 4 else TICKS_ICMP6]
     return t.ticks[TICKS_OTHER]
 
-cdef inline uint32_t change(table_t *t, uint32_t n, const packet_t *p, uint32_t policy) noexcept nogil:
+cdef inline uint32_t change(table_t *t, uint32_t n, packet_t *p, uint32_t policy) noexcept nogil:
     # Let a packet change its connection; what the packet is.
     cdef entry_t *e = &t.entries[n]
     cdef int reply = p.high != (e.marks & FROM_HIGH != 0)
@@ -242,6 +247,7 @@ cdef inline uint32_t change(table_t *t, uint32_t n, const packet_t *p, uint32_t 
     else:
         ct = CT_ESTABLISHED if e.marks & REPLIED else CT_NEW
     if e.key.protocol == 6:
+        complete(&p.segment)
         time = receive(e, &t.windows[n] if t.windows != NULL else NULL, &p.segment, reply, t.ticks)
         if time == INVALID_SEGMENT:
             return CT_INVALID
@@ -306,7 +312,7 @@ cdef inline uint32_t related(table_t *t, const batch_t *b, uint32_t i, uint32_t 
     return ct
 
 cdef inline uint32_t decide(
-    table_t *t, const batch_t *b, uint32_t i, uint32_t zone, uint32_t policy, const packet_t *p
+    table_t *t, const batch_t *b, uint32_t i, uint32_t zone, uint32_t policy, packet_t *p
 ) noexcept nogil:
     cdef uint32_t n, reply, tcp, udp
     cdef int32_t time
@@ -324,17 +330,17 @@ cdef inline uint32_t decide(
     e = &t.entries[n]
     # What `change` would do, for what most packets are; without a branch between TCP and UDP, of which it would often be
     # the wrong one.
-    tcp = (e.key.protocol == 6) & (e.state == ESTABLISHED) & (p.segment.kind == ACK) & (t.windows == NULL)
-    time = t.ticks[ESTABLISHED if tcp else TICKS_UDP_STREAM]
-    udp = (e.key.protocol == 17) & (t.tick >= e.last_end) & (e.expires <= t.tick + <uint32_t> time)
-    if (tcp | udp) & (e.marks & (REPLIED | ASSURED) == REPLIED | ASSURED):
+    tcp = (p.key.protocol == 6) & (p.segment.kind == ACK) & (t.windows == NULL)
+    time = t.ticks[TICKS_UDP_STREAM - tcp * (TICKS_UDP_STREAM - ESTABLISHED)]
+    udp = (p.key.protocol == 17) & (t.tick >= e.last_end) & (e.expires <= t.tick + <uint32_t> time)
+    if hidden(tcp & (e.state == ESTABLISHED) | udp) & (e.marks & (REPLIED | ASSURED) == REPLIED | ASSURED):
         reply = p.high != (e.marks & FROM_HIGH != 0)
-        e.last = <uint8_t> (ACK | reply << 3) if tcp else e.last
+        e.last ^= <uint8_t> ((e.last ^ (ACK | reply << 3)) & (0 - tcp))
         e.expires = t.tick + <uint32_t> time
         if t.counts != NULL:
             t.counts[n].packets[reply] += 1
             t.counts[n].octets[reply] += p.octets
-        return CT_ESTABLISHED | CT_KNOWN | reply << 3 | (CT_LOOKUP if e.policy != policy else 0)
+        return CT_ESTABLISHED | CT_KNOWN | reply << 3 | <uint32_t> (e.policy != policy) << 4
     return change(t, n, p, policy)
 
 cdef inline uint32_t track_run(
@@ -345,14 +351,16 @@ cdef inline uint32_t track_run(
     cdef uint8_t order[4][RUN]
     cdef uint32_t sizes[4]
     cdef uint32_t i, j, kind, ct, asked = 0
+    # For the run behind this one.
+    conntrack_ask(b.memory, b.offset, b.layers, b.flags, end, min(end + RUN, b.count))
     # Packets of a kind together: the processor then knows the way that each takes.
     sizes[0] = sizes[1] = sizes[2] = sizes[3] = 0
     for i in range(first, end):
         kind = (b.key[i].protocol == 6) << 1 | (b.key[i].version >> 1 & 1)
         order[kind][sizes[kind]] = <uint8_t> (i - first)
         sizes[kind] += b.verdict[i] == 0
-        # TCP's flags: behind an IPv6 header they lie in a cache line that parsing has not read.
-        prefetch(b.memory + b.offset[i] + (b.layers[i] >> 16) + 12)
+        # Into the first cache, and again if it was not fetched.
+        prefetch(b.memory + b.offset[i] + (b.layers[i] >> 16) + 12 * (kind >> 1))
     for kind in range(4):
         for j in range(sizes[kind]):
             i = order[kind][j]
@@ -368,7 +376,7 @@ cdef inline uint32_t track_run(
             t.invalid += ct & CT_KIND == CT_INVALID
     return asked
 
-cdef inline uint32_t make(table_t *t, const packet_t *p, uint32_t policy) noexcept nogil:
+cdef inline uint32_t make(table_t *t, packet_t *p, uint32_t policy) noexcept nogil:
     # Make the connection of a packet; 0 or the reason why there is no room.
     cdef uint32_t reason = room(t, p.key.zone), n
     cdef int32_t time
@@ -379,6 +387,7 @@ cdef inline uint32_t make(table_t *t, const packet_t *p, uint32_t policy) noexce
     e = &t.entries[n]
     e.marks = FROM_HIGH if p.high else 0
     if e.key.protocol == 6:
+        complete(&p.segment)
         time = begin(e, &t.windows[n] if t.windows != NULL else NULL, &p.segment, t.ticks)
     else:
         time = timeout(t, &e.key)

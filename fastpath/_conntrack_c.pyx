@@ -8,7 +8,7 @@ import os
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from fastpath._batch_c cimport Batch, batch_t, flow_key
-from fastpath._conntrack cimport CT_LOOKUP, RUN, commit_one, is_icmp_key, normal, track_run
+from fastpath._conntrack cimport CT_LOOKUP, RUN, commit_one, conntrack_ask, is_icmp_key, normal, track_run
 from fastpath._conntrack_table cimport ANY_ZONE, LAST_TICK, NO_LIMIT, alive, find, flush_zone, hash_of, prepare_entry, settle, turn
 from fastpath._conntrack_types cimport (
     TICKS, ZONES, bucket_t, count_t, entry_t, link_t, record_t, table_t, window_t, zone_t,
@@ -262,6 +262,9 @@ cdef class Conntrack:
             batch.enter()
             try:
                 with nogil:
+                    conntrack_ask(
+                        batch.b.memory, batch.b.offset, batch.b.layers, batch.b.flags, 0, min(RUN, batch.b.count)
+                    )
                     while start < batch.b.count:
                         asked += track_run(&self.t, &batch.b, start, min(start + RUN, batch.b.count), of, version)
                         start += RUN

@@ -7,6 +7,7 @@ from fastpath._conntrack_types cimport entry_t, side_t, window_t
 
 cdef extern from "conntrack.h" nogil:
     const uint8_t conntrack_next[2][5][10]
+    const uint8_t conntrack_kind[64]
 
 cdef extern from "endian.h" nogil:
     uint32_t be32toh(uint32_t word)
@@ -66,14 +67,17 @@ cdef enum:
     RETRANSMISSIONS = 3
 
 ctypedef struct segment_t:
-    const uint8_t *options
-    uint32_t size               # bytes of options
+    const uint8_t *at
+    uint32_t length             # bytes, with the header
+    uint8_t kind
+    # Written by `complete`.
+    uint8_t flags
+    uint16_t window
     uint32_t seq
     uint32_t ack
     uint32_t end
-    uint16_t window
-    uint8_t kind
-    uint8_t flags
+    uint32_t size               # bytes of options
+    const uint8_t *options
 
 cdef inline uint32_t load32(const uint8_t *at) noexcept nogil:
     cdef uint32_t word = 0
@@ -87,37 +91,27 @@ cdef inline bint after(uint32_t one, uint32_t other) noexcept nogil:
     return <int32_t> (other - one) < 0
 
 cdef inline bint segment_of(const uint8_t *at, uint32_t size, segment_t *s) noexcept nogil:
-    # The header at `at`, of which `size` bytes are there.
-    cdef uint32_t header, flags
-    cdef uint16_t window = 0
+    # What kind of segment the header at `at` is of, of which `size` bytes are there.
+    cdef uint32_t header
     if size < 20:
         return False
     header = (at[12] >> 4) * 4
-    flags = at[13]
-    if header < 20 or header > size:
-        return False
-    # Of FIN, SYN, RST, ACK and URG together: SYN, SYN URG, SYN ACK, RST, RST ACK, FIN ACK, FIN ACK URG, ACK, ACK URG.
-    if flags & 4:
-        if flags & 0x23:
-            return False
-        s.kind = RST
-    elif flags & 2:
-        if flags & 1 or flags & 0x30 == 0x30:
-            return False
-        s.kind = SYNACK if flags & 16 else SYN
-    else:
-        if not flags & 16:
-            return False
-        s.kind = FIN if flags & 1 else ACK
+    s.kind = conntrack_kind[at[13] & 63]
+    s.at, s.length = at, size
+    return header >= 20 and header <= size and s.kind != NOTHING
+
+cdef inline void complete(segment_t *s) noexcept nogil:
+    # What most packets need not say.
+    cdef uint32_t header = (s.at[12] >> 4) * 4, flags = s.at[13]
+    cdef uint16_t window = 0
     s.flags = <uint8_t> flags
-    s.seq = load32(at + 4)
-    s.ack = load32(at + 8)
-    memcpy(&window, at + 14, 2)
+    s.seq = load32(s.at + 4)
+    s.ack = load32(s.at + 8)
+    memcpy(&window, s.at + 14, 2)
     s.window = be16toh(window)
-    s.end = s.seq + size - header + (flags >> 1 & 1) + (flags & 1)
-    s.options = at + 20
+    s.end = s.seq + s.length - header + (flags >> 1 & 1) + (flags & 1)
+    s.options = s.at + 20
     s.size = header - 20
-    return True
 
 cdef inline uint32_t option(const uint8_t *options, uint32_t size, uint32_t at) noexcept nogil:
     # Where the next option with a length begins, at or behind `at`; `size` if there is none.
