@@ -16,7 +16,7 @@ cdef extern from "classify.h" nogil:
         WORDS6
         HEIGHTS4
         HEIGHTS6
-        FORK4
+        BLOCK4
         FORK6
     const uint32_t EMPTY_WORD
     const uint64_t NO_RANK
@@ -31,7 +31,9 @@ cdef extern from "classify.h" nogil:
         uint8_t exact
     ctypedef struct steps4:
         uint32_t heights
-        int32_t *node[4]
+        uint32_t shift
+        uint16_t *first
+        int32_t *step[5]
         uint16_t *cls
     ctypedef struct steps6:
         uint32_t heights

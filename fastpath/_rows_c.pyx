@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpath._entries cimport entry_t, family_t, low_of, width_of
-from fastpath._classify cimport FORK4, FORK6, HEIGHTS4, HEIGHTS6, broad_t, steps4, steps6
+from fastpath._classify cimport BLOCK4, FORK6, HEIGHTS6, broad_t, steps4, steps6
 
 cdef extern from "stdlib.h" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
@@ -13,6 +13,9 @@ cdef extern from "stdlib.h" nogil:
 
 cdef enum:
     LINE = 64               # bytes that rows and nodes are aligned to
+    PIECE = 32              # words of a long row that a lookup takes at once
+    LEAST_BITS = 6          # of an address, looked up at once
+    MOST_BITS = 12
     SMALL = 1 << 15         # more combinations of classes than this push others out of the cache
 
 # Distinct rows, found again by their hash.
@@ -200,30 +203,53 @@ cdef int fill_ports(broad_t *b, uint8_t **narrow, uint16_t **wide, bint is_wide,
     return 0
 
 
+cdef bint block_each(const int32_t *step, uint32_t n, uint32_t shift) noexcept nogil:
+    # Whether no value of an address's upper bits has more than a block of these numbers.
+    cdef uint32_t i
+    for i in range(BLOCK4, n):
+        if <uint32_t> step[i] >> shift == <uint32_t> step[i - BLOCK4] >> shift:
+            return False
+    return True
+
+
 cdef int fill_steps4(broad_t *b, steps4 *s, const run_t *run, uint32_t runs) noexcept nogil:
-    # The tree over where the runs begin; each place is a run.
-    cdef uint32_t h, i, j, nodes, unit = 1, place
-    cdef int32_t *node
+    # Where the runs begin, but for the first one, and what leads there.
+    cdef uint32_t h = 0, i, j, n = runs - 1, size, bits = MOST_BITS
+    cdef int32_t *step = NULL
     s.cls = <uint16_t *> part(b, <size_t> runs * 2)
     if s.cls == NULL:
         return -1
     for i in range(runs):
         s.cls[i] = <uint16_t> run[i].cls
-    for h in range(HEIGHTS4):
-        nodes = (runs + unit * FORK4 - 1) // (unit * FORK4)
-        node = s.node[h] = <int32_t *> part(b, <size_t> nodes * LINE)
-        if node == NULL:
+    while True:
+        # A whole block behind the last number, wherever one begins.
+        size = (n // BLOCK4 + 2) * BLOCK4
+        step = s.step[h] = <int32_t *> part(b, <size_t> size * 4)
+        if step == NULL:
             return -1
-        s.heights = h + 1
-        for j in range(nodes):
-            for i in range(FORK4 - 1):
-                place = (FORK4 * j + i + 1) * unit
-                node[(FORK4 - 1) * j + i] = \
-                    <int32_t> (<uint32_t> (run[place].lo - 1) ^ <uint32_t> 0x80000000) if place < runs else 0x7FFFFFFF
-        if nodes == 1:
-            return 0
-        unit *= FORK4
-    return -1
+        for i in range(size):
+            if i >= n:
+                step[i] = 0x7FFFFFFF
+            elif h:
+                step[i] = s.step[h - 1][BLOCK4 * i + BLOCK4 - 1]
+            else:
+                step[i] = <int32_t> (<uint32_t> (run[i + 1].lo - 1) ^ <uint32_t> 0x80000000)
+        h += 1
+        if block_each(step, n, 32 - MOST_BITS):
+            break
+        n //= BLOCK4
+    while bits > LEAST_BITS and block_each(step, n, 33 - bits):
+        bits -= 1
+    s.heights, s.shift = h, 32 - bits
+    s.first = <uint16_t *> part(b, <size_t> 2 << bits)
+    if s.first == NULL:
+        return -1
+    j = 0
+    for i in range(<uint32_t> 1 << bits):
+        while j < n and (<uint32_t> step[j] ^ <uint32_t> 0x80000000) < i << s.shift:
+            j += 1
+        s.first[i] = <uint16_t> j
+    return 0
 
 
 cdef int fill_tree6(broad_t *b, steps6 *s, const uint64_t *hi, uint32_t n) noexcept nogil:
@@ -370,7 +396,8 @@ cdef broad_t *rows_build(family_t *f, const uint32_t *chosen, uint32_t n) noexce
     cdef uint32_t words = 1
     cdef int ok
     while words * 64 < n:
-        words *= 2
+        # Long rows are no longer than they must be: what is never read leaves parts of a cache empty.
+        words = 2 * words if words < PIECE else words + PIECE
     row = <uint64_t *> malloc(<size_t> words * 8)
     ok = b != NULL and edge != NULL and run != NULL and row != NULL
     if ok:

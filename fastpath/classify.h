@@ -43,10 +43,10 @@ static inline void fetch_leaf(const engine_t *e, uint32_t word, uint32_t per_uni
     __builtin_prefetch(e->ranks + unit * per_unit);
 }
 
-/* Compare every (item, leaf) of one list; runs that go on are put into the other list. Returns its length. */
-FOLDED uint32_t leaf_pass(const engine_t *e, chunk_t *c, uint32_t side, uint32_t n, const int version) {
-    uint32_t *item = c->item[side], *leaf = c->leaf[side], *item2 = c->item[side ^ 1], *leaf2 = c->leaf[side ^ 1];
+/* Compare every (item, leaf) of the list; runs that go on stay in it, at its beginning. Returns how many. */
+FOLDED uint32_t leaf_pass(const engine_t *e, chunk_t *c, uint32_t n, const int version) {
     const uint32_t per_unit = version == 4 ? 4 : 1;
+    uint32_t *item = c->item, *leaf = c->leaf;
     uint32_t more = 0;
     for (uint32_t i = 0; i < AHEAD; i++)
         leaf[n + i] = 0;    /* prefetched past the end, and compared by nobody */
@@ -82,10 +82,11 @@ FOLDED uint32_t leaf_pass(const engine_t *e, chunk_t *c, uint32_t side, uint32_t
         const rank_t rank = e->ranks[(uint64_t) unit * per_unit + slot];
         const rank_t found = hit ? rank : NO_RANK;
         c->best[packet] = found < c->best[packet] ? found : c->best[packet];
-        /* Rules of a run are sorted: after a hit the rest cannot win. */
-        item2[more] = packet;
-        leaf2[more] = (unit + 1) | (left - 1) << 20;
-        more += left > 1 && !hit;
+        /* Rules of a run are sorted: after one that wins or comes later than the best the rest cannot win. */
+        const int over = e->ranks[(uint64_t) unit * per_unit + per_unit - 1] >= c->best[packet];
+        item[more] = packet;
+        leaf[more] = (unit + 1) | (left - 1) << 20;
+        more += left > 1 && !over;
     }
     return more;
 }
@@ -112,7 +113,7 @@ static inline void fence(void) {
 }
 
 /* Go back from words that came after the reader's version. */
-static __attribute__((noinline)) void go_back(const engine_t *e, uint64_t version, uint32_t *word, uint32_t n) {
+static APART void go_back(const engine_t *e, uint64_t version, uint32_t *word, uint32_t n) {
     for (uint32_t i = 0; i < n; i++)
         while (word[i] != EMPTY_WORD) {
             const uint64_t past = __atomic_load_n(e->past + (word[i] & 0xFFFFF), __ATOMIC_RELAXED);
@@ -145,7 +146,7 @@ FOLDED void table_pass(const engine_t *e, const table_t *t, chunk_t *c, const in
             for (uint32_t j = 0; j < 16; j++)
                 __builtin_prefetch(directory + c->hash[i + j]);
     }
-    uint32_t *words_now = c->leaf[1];
+    uint32_t *words_now = c->hash;
 #if defined(__AVX512VBMI__)
     for (uint32_t i = 0; i < n; i += 16)
         _mm512_storeu_si512(words_now + i, _mm512_i32gather_epi32(_mm512_loadu_si512(c->hash + i), directory, 4));
@@ -169,21 +170,21 @@ FOLDED void table_pass(const engine_t *e, const table_t *t, chunk_t *c, const in
         if (n - i < 16)
             wanted &= (1u << (n - i)) - 1;
         const __m512i number = _mm512_add_epi32(lane, _mm512_set1_epi32(i));
-        _mm512_storeu_si512(c->item[0] + found, _mm512_maskz_compress_epi32(wanted, number));
-        _mm512_storeu_si512(c->leaf[0] + found, _mm512_maskz_compress_epi32(wanted, word));
+        _mm512_storeu_si512(c->item + found, _mm512_maskz_compress_epi32(wanted, number));
+        _mm512_storeu_si512(c->leaf + found, _mm512_maskz_compress_epi32(wanted, word));
         found += __builtin_popcount(wanted);
     }
 #else
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t word = words_now[i];
-        c->item[0][found] = i;
-        c->leaf[0][found] = word;
+        c->item[found] = i;
+        c->leaf[found] = word;
         /* Level 255 is the empty word's and no rule's. */
         found += word >> 24 <= (uint32_t) (c->best[i] >> 56) && word < EMPTY_WORD;
     }
 #endif
-    for (uint32_t side = 0; found; side ^= 1)
-        found = leaf_pass(e, c, side, found, version);
+    while (found)
+        found = leaf_pass(e, c, found, version);
 }
 
 /* The rules that ask for more than a key has; `more` is DSCP << 8 | TCP flags of every packet, or NULL: none match. */
@@ -233,6 +234,23 @@ FOLDED void spread(chunk_t *c, const int version) {
             c->word[w][i] = 0;
 }
 
+/* Functions: what one stage keeps in registers is none of the others' concern. */
+static APART void spread4(chunk_t *c) {
+    spread(c, 4);
+}
+
+static APART void spread6(chunk_t *c) {
+    spread(c, 6);
+}
+
+static APART void table4(const engine_t *e, const table_t *t, chunk_t *c) {
+    table_pass(e, t, c, 4);
+}
+
+static APART void table6(const engine_t *e, const table_t *t, chunk_t *c) {
+    table_pass(e, t, c, 6);
+}
+
 /* All stages over a chunk; the answers are in `best`. */
 FOLDED void classify_chunk(const engine_t *e, chunk_t *c, const uint16_t *more, const int version) {
     if (e->broad)
@@ -242,9 +260,9 @@ FOLDED void classify_chunk(const engine_t *e, chunk_t *c, const uint16_t *more, 
             c->best[i] = NO_RANK;
     linear_pass(e->delta, e->deltas, c, version);
     if (e->tables)
-        spread(c, version);
+        version == 4 ? spread4(c) : spread6(c);
     for (uint32_t t = 0; t < e->tables; t++)
-        table_pass(e, &e->table[t], c, version);
+        version == 4 ? table4(e, &e->table[t], c) : table6(e, &e->table[t], c);
     linear_pass(e->tail, e->tails, c, version);
     extra_pass(e, c, more, version);
 }
@@ -281,12 +299,14 @@ FOLDED void take_packet(uint8_t *keys, uint32_t i, const void *flow_key, uint32_
 
 /* The answers as rule numbers, -1 for none. */
 static inline void answers(const engine_t *e, const chunk_t *c, int32_t *out) {
-    if (!e->ids) {
-        for (uint32_t i = 0; i < c->count; i++)
-            out[i] = (int32_t) c->best[i];
+    const uint32_t *ids = e->ids, n = c->count;
+    const rank_t *best = c->best;
+    if (!ids) {
+        for (uint32_t i = 0; i < n; i++)
+            out[i] = (int32_t) best[i];
         return;
     }
-    for (uint32_t i = 0; i < c->count; i++)
-        out[i] = c->best[i] == NO_RANK ? -1 : (int32_t) e->ids[(uint32_t) c->best[i]];
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = best[i] == NO_RANK ? -1 : (int32_t) ids[(uint32_t) best[i]];
 }
 #endif

@@ -50,17 +50,21 @@ typedef struct {
     uint8_t source, destination, exact;     /* how specific a rule must be to live here: prefix lengths, EXACT_* */
 } table_t;
 
-/* Which class of addresses one is of: a tree over the places where classes begin. A node is 64 bytes of sorted numbers,
- * all compared at once, and has a child more than those. A number is the class's first address less 1, with its top bit
- * turned, so that signed comparisons do; greatest where there is none. Nodes of a height are one behind the other. */
-enum { HEIGHTS4 = 4, HEIGHTS6 = 6, FORK4 = 17, FORK6 = 9 };
+/* Which class of addresses one is of: `step[0]` has every place where one begins, sorted, `step[h]` every eighth number of
+ * `step[h - 1]`: the last of each block of eight, which are compared at once. In the highest one `first`, by an address's
+ * top bits, says where the eight begin that may be below it. A number is the class's first address less 1, with its
+ * top bit turned, so that signed comparisons do; the greatest behind the last. */
+enum { HEIGHTS4 = 5, BLOCK4 = 8, HEIGHTS6 = 6, FORK6 = 9 };
 typedef struct {
-    uint32_t heights;           /* how many there are; the root is the last */
-    int32_t *node[HEIGHTS4];
-    uint16_t *cls;              /* by place */
+    uint32_t heights;
+    uint32_t shift;             /* 32 less the top bits */
+    uint16_t *first;
+    int32_t *step[HEIGHTS4];
+    uint16_t *cls;              /* by how many steps are below */
 } steps4;
 
-/* Of IPv6 the first half's; a class that depends on the second points to a sorted range of `lo`. */
+/* Of IPv6 a tree over the first half's. A node is 64 bytes of such numbers and has a child more than those; nodes of a
+ * height are one behind the other, the root is the last height; a class that depends on the second points to a sorted range of `lo`. */
 typedef struct {
     uint32_t heights;
     int64_t *node[HEIGHTS6];
@@ -70,7 +74,7 @@ typedef struct {
     uint32_t *lo_cls;
 } steps6;
 
-/* The broad rules. `words` is 1, 2, 4, 8, 16 or more: 64-bit words in a row. Rows begin at multiples of 64 bytes. */
+/* The broad rules. `words` is 1, 2, 4, 8, 16 or a multiple of 32: 64-bit words in a row. Rows begin at multiples of 64 bytes. */
 typedef struct {
     uint32_t words, rules;
     steps4 source, destination;
@@ -123,11 +127,12 @@ typedef struct {
     const uint8_t *key;                 /* 16 bytes apart for IPv4, 64 for IPv6 */
     uint32_t word[WORDS6][CHUNK] __attribute__((aligned(64)));  /* the keys by word, for tables */
     rank_t best[CHUNK] __attribute__((aligned(64)));
-    uint32_t item[2][CHUNK + 64];       /* packets that have a leaf to compare */
-    uint32_t leaf[2][CHUNK + 64];       /* its first unit | units left << 20 */
-    uint32_t hash[CHUNK + 16];
+    uint32_t item[CHUNK + 64];          /* packets that have a leaf to compare */
+    uint32_t leaf[CHUNK + 64];          /* its first unit | units left << 20 */
+    uint32_t hash[CHUNK + 16];          /* of the keys; then the words that lie there */
 } chunk_t;
 
 #define HIDDEN(x) __asm__("" : "+r"(x))     /* the compiler knows nothing of x here, and makes no jump of it */
+#define APART __attribute__((noinline))
 #define FOLDED static inline __attribute__((always_inline))     /* `version` is a constant in every copy */
 #endif

@@ -3,26 +3,26 @@
 #define NODEPLANE_CLASSIFY_ROWS_H
 #include "classify_engine.h"
 
-/* How many numbers of a node are below `value`: the child to go to. */
-static inline uint32_t below4(const int32_t *node, int32_t value) {
-#if defined(__AVX512VBMI__)
-    return (uint32_t) __builtin_popcount(_mm512_cmplt_epi32_mask(_mm512_load_si512(node), _mm512_set1_epi32(value)));
-#elif defined(__AVX2__)
-    const __m256i v = _mm256_set1_epi32(value), *n = (const __m256i *) node;
-    const __m256i both = _mm256_packs_epi32(_mm256_cmpgt_epi32(v, _mm256_load_si256(n)),
-                                            _mm256_cmpgt_epi32(v, _mm256_load_si256(n + 1)));
-    return (uint32_t) __builtin_popcount((uint32_t) _mm256_movemask_epi8(both)) >> 1;
+static inline uint32_t key_word(const uint8_t *key, uint32_t w) {
+    uint32_t word;
+    memcpy(&word, key + 4 * w, 4);
+    return word;
+}
+
+/* How many of eight sorted numbers are below `value`. */
+static inline uint32_t below4(const int32_t *step, int32_t value) {
+#if defined(__AVX2__)
+    const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(value), _mm256_loadu_si256((const __m256i *) step));
+    return (uint32_t) __builtin_popcount((uint32_t) _mm256_movemask_ps(_mm256_castsi256_ps(below)));
 #elif defined(__SSE2__)
-    const __m128i v = _mm_set1_epi32(value), *n = (const __m128i *) node;
-    const __m128i low = _mm_packs_epi32(_mm_cmpgt_epi32(v, _mm_load_si128(n)), _mm_cmpgt_epi32(v, _mm_load_si128(n + 1)));
-    const __m128i high = _mm_packs_epi32(_mm_cmpgt_epi32(v, _mm_load_si128(n + 2)),
-                                         _mm_cmpgt_epi32(v, _mm_load_si128(n + 3)));
-    return (uint32_t) __builtin_ctz(~_mm_movemask_epi8(_mm_packs_epi16(low, high)));
+    const __m128i v = _mm_set1_epi32(value), *s = (const __m128i *) step;
+    const __m128i below = _mm_packs_epi32(_mm_cmpgt_epi32(v, _mm_loadu_si128(s)), _mm_cmpgt_epi32(v, _mm_loadu_si128(s + 1)));
+    return (uint32_t) __builtin_ctz(~_mm_movemask_epi8(below)) >> 1;
 #else
     uint32_t n = 0;
-    for (uint32_t half = 8; half; half >>= 1)
-        n += (uint32_t) (node[n + half - 1] < value) * half;
-    return n + (node[n] < value);
+    for (uint32_t half = 4; half; half >>= 1)
+        n += (uint32_t) (step[n + half - 1] < value) * half;
+    return n + (step[n] < value);
 #endif
 }
 
@@ -46,24 +46,24 @@ static inline uint32_t below6(const int64_t *node, int64_t value) {
  * for would fill the processor's queues. */
 FOLDED void down4(const steps4 *t, const uint8_t *at, const uint32_t n, uint32_t *c, const uint32_t heights) {
     uint32_t place[16];
-    int32_t address[16];
+    int32_t value[16];
     for (uint32_t i = 0; i < n; i++) {
-        memcpy(&address[i], at + 16 * i, 4);
-        address[i] ^= INT32_MIN;
-        place[i] = below4(t->node[heights - 1], address[i]);
+        const uint32_t address = key_word(at + 16 * i, 0), first = t->first[address >> t->shift];
+        value[i] = (int32_t) (address ^ 1u << 31);
+        place[i] = first + below4(t->step[heights - 1] + first, value[i]);
     }
     for (uint32_t h = heights - 1; h; h--)
         for (uint32_t i = 0; i < n; i++)
-            place[i] = place[i] * FORK4 + below4(t->node[h - 1] + (uint64_t) place[i] * (FORK4 - 1), address[i]);
+            place[i] = place[i] * BLOCK4 + below4(t->step[h - 1] + (uint64_t) place[i] * BLOCK4, value[i]);
     for (uint32_t i = 0; i < n; i++)
         c[i] = t->cls[place[i]];
 }
 
 static inline void classes4(const steps4 *t, const uint8_t *at, uint32_t n, uint32_t *c) {
-    if (n == 16 && t->heights == 3)
-        down4(t, at, 16, c, 3);
-    else if (n == 16 && t->heights == 2)
+    if (n == 16 && t->heights == 2)
         down4(t, at, 16, c, 2);
+    else if (n == 16 && t->heights == 1)
+        down4(t, at, 16, c, 1);
     else
         down4(t, at, n, c, t->heights);
 }
@@ -204,6 +204,13 @@ FOLDED uint64_t word_at(const rows_of *r, const uint64_t *alive, uint32_t w, con
     return word;
 }
 
+/* Let rows begin `words` later. */
+FOLDED void move_rows(rows_of *r, const uint32_t words, const int more) {
+    r->source += words, r->destination += words, r->small += words;
+    if (more == ALL_ROWS)
+        r->sport += words, r->dport += words, r->zone += words;
+}
+
 /* The first word that is not zero; if all are, the last one. */
 FOLDED uint32_t first_word(const rows_of *r, const uint64_t *alive, const uint32_t words, const int more) {
     if (words >= VECTOR_WORDS && words <= 16) {
@@ -218,21 +225,18 @@ FOLDED uint32_t first_word(const rows_of *r, const uint64_t *alive, const uint32
         return w;
     }
     /* Long rows piece by piece: most winners are in the first ones. */
-    rows_of part = *r;
-    for (uint32_t first = 0;; first += 16) {
-        const uint32_t left = words_left(&part, alive + first, 16, more);
-        if (left || first + 16 >= words)
-            return first + (uint32_t) __builtin_ctz(left | 1u << WORD_BITS * 15) / WORD_BITS;
-        part.source += 16, part.destination += 16, part.small += 16;
-        if (more == ALL_ROWS)
-            part.sport += 16, part.dport += 16, part.zone += 16;
+    rows_of part = *r, next;
+    for (uint32_t first = 0;; first += 32) {
+        next = part;
+        move_rows(&next, 16, more);
+        uint64_t left = words_left(&part, alive + first, 16, more);
+        left |= (uint64_t) words_left(&next, alive + first + 16, 16, more) << WORD_BITS * 16;
+        HIDDEN(left);
+        if (left || first + 32 >= words)
+            return first + (uint32_t) __builtin_ctzll(left | 1ull << WORD_BITS * 31) / WORD_BITS;
+        part = next;
+        move_rows(&part, 16, more);
     }
-}
-
-static inline uint32_t key_word(const uint8_t *key, uint32_t w) {
-    uint32_t word;
-    memcpy(&word, key + 4 * w, 4);
-    return word;
 }
 
 /* The winners of up to 16 packets, given the classes of their addresses and the rows of their small fields; `key` is
@@ -264,6 +268,47 @@ FOLDED void broad_rows(const engine_t *e, rank_t *best, const uint8_t *key, cons
         best[i] = e->rank[w[i] * 64 + zeros_below(word_at(&r[i], e->alive, w[i], more))];
 }
 
+/* One copy for each width: the loops over a row's words have no end to find. Each is a function: what one keeps in
+ * registers is none of the others' concern. */
+typedef void rows_pass(const engine_t *e, rank_t *best, const uint8_t *key, uint32_t size, uint32_t n,
+                       const uint32_t *s, const uint32_t *d, const uint32_t *p);
+#define ROWS_PASS(name, words, more) \
+    static APART void name(const engine_t *e, rank_t *best, const uint8_t *key, uint32_t size, uint32_t n, \
+                           const uint32_t *s, const uint32_t *d, const uint32_t *p) { \
+        broad_rows(e, best, key, size, n, s, d, p, words, more); \
+    }
+ROWS_PASS(rows_8, 8, NOTHING)
+ROWS_PASS(rows_16, 16, NOTHING)
+ROWS_PASS(rows_32, 32, NOTHING)
+ROWS_PASS(rows_long, e->broad->words, NOTHING)
+ROWS_PASS(rows_1_alive, 1, ALIVE)
+ROWS_PASS(rows_8_alive, 8, ALIVE)
+ROWS_PASS(rows_16_alive, 16, ALIVE)
+ROWS_PASS(rows_32_alive, 32, ALIVE)
+ROWS_PASS(rows_long_alive, e->broad->words, ALIVE)
+ROWS_PASS(rows_16_all, 16, ALL_ROWS)
+ROWS_PASS(rows_any, e->broad->words, ALL_ROWS)
+#undef ROWS_PASS
+
+static inline rows_pass *pass_for(const engine_t *e) {
+    const broad_t *b = e->broad;
+    if (b->sport_rows || b->dport_rows || b->zone_rows)
+        return b->words == 16 ? rows_16_all : rows_any;
+    switch (b->words) {
+    case 1:
+        return rows_1_alive;
+    case 8:
+        return e->removed ? rows_8_alive : rows_8;
+    case 16:
+        return e->removed ? rows_16_alive : rows_16;
+    case 32:
+        return e->removed ? rows_32_alive : rows_32;
+    }
+    if (b->words < 32)
+        return rows_any;
+    return e->removed ? rows_long_alive : rows_long;
+}
+
 /* The row of the small fields of up to 16 packets. Ports that are apart, or of one class, are not asked for here. */
 FOLDED void small_rows(const broad_t *b, const uint8_t *key, const uint32_t size, uint32_t n, uint32_t *p,
                        const int sports, const int dports, const int wide) {
@@ -282,6 +327,7 @@ FOLDED void small_rows(const broad_t *b, const uint8_t *key, const uint32_t size
 FOLDED void broad_pass(const engine_t *e, chunk_t *c, const int version) {
     const broad_t *b = e->broad;
     const uint32_t size = version == 4 ? 16 : 64, ports = version == 4 ? 8 : 32;
+    rows_pass *rows = pass_for(e);
     for (uint32_t first = 0; first < c->count; first += 16) {
         uint32_t s[16], d[16], p[16];
         const uint32_t n = c->count - first < 16 ? c->count - first : 16;
@@ -303,24 +349,7 @@ FOLDED void broad_pass(const engine_t *e, chunk_t *c, const int version) {
             small_rows(b, key, size, n, p, 0, 1, 0);
         else
             small_rows(b, key, size, n, p, b->sports > 1, 0, 0);
-        const int more = b->sport_rows || b->dport_rows || b->zone_rows ? ALL_ROWS : e->removed ? ALIVE : NOTHING;
-        /* One copy for each width: the loops over a row's words have no end to find. */
-        if (b->words == 16 && more == NOTHING)
-            broad_rows(e, best, key, size, n, s, d, p, 16, NOTHING);
-        else if (b->words == 8 && more == NOTHING)
-            broad_rows(e, best, key, size, n, s, d, p, 8, NOTHING);
-        else if (b->words == 16 && more == ALIVE)
-            broad_rows(e, best, key, size, n, s, d, p, 16, ALIVE);
-        else if (b->words == 8 && more == ALIVE)
-            broad_rows(e, best, key, size, n, s, d, p, 8, ALIVE);
-        else if (b->words == 16)
-            broad_rows(e, best, key, size, n, s, d, p, 16, ALL_ROWS);
-        else if (b->words == 1 && more != ALL_ROWS)
-            broad_rows(e, best, key, size, n, s, d, p, 1, ALIVE);
-        else if (b->words > 16 && more != ALL_ROWS)
-            broad_rows(e, best, key, size, n, s, d, p, b->words, ALIVE);
-        else
-            broad_rows(e, best, key, size, n, s, d, p, b->words, ALL_ROWS);
+        rows(e, best, key, size, n, s, d, p);
     }
 }
 #endif

@@ -125,6 +125,23 @@ def test_addresses_at_both_ends(stage: ModuleType) -> None:
     assert answers(stage, rules, headers) == expected(made, headers)
 
 
+@pytest.mark.parametrize("apart", [1, 3, 1000])
+def test_addresses_close_together(stage: ModuleType, apart: int) -> None:
+    """So many classes in few values of the upper bits: the way to a class is longer."""
+    first, count = 0x0A00FE00, 200 if stage.__name__.endswith("_py") else 1000
+    made = {
+        i: Rule(source=IPv4Network((first + i * apart, 32)), destination=IPv4Network((first - i * apart, 32)))
+        for i in range(count)
+    }
+    rules = rule_set(stage, list(made.values()))
+    headers = [
+        Header(version=4, source=first + i * apart + away, destination=first - i * apart, protocol=6)
+        for i in range(count)
+        for away in (-1, 0, 1)
+    ]
+    assert answers(stage, rules, headers) == [i // 3 if i % 3 == 1 else -1 for i in range(3 * count)]
+
+
 def test_many_rules_of_one_bucket_and_none_that_fits_a_table(stage: ModuleType) -> None:
     """4,000 rules without addresses: no mask spreads them, and there are more than the rows take."""
     if stage.__name__.endswith("_py"):
