@@ -20,14 +20,6 @@ from fastpath.rules import PACKED
 BATCH = 256
 
 
-@pytest.fixture(params=["pure", "baseline", "avx2", "avx512"])
-def level(request: pytest.FixtureRequest) -> Level:
-    found = Level(request.param)
-    if found.level != "pure" and found not in ours.compiled():
-        pytest.skip("not built, or this processor does not run it")
-    return found
-
-
 def rule_set(level: Level, rules: Rules) -> Any:
     if level == PLAIN:
         from fastpath._ruleset_py import RuleSet as Plain

@@ -24,14 +24,6 @@ PROFILE = parse("v4-udp-64")
 ROUNDS = 200
 
 
-@pytest.fixture(params=["pure", "baseline", "avx2", "avx512"])
-def level(request: pytest.FixtureRequest) -> Level:
-    found = Level(request.param)
-    if found.level != "pure" and found not in ours.compiled():
-        pytest.skip("not built, or this processor does not run it")
-    return found
-
-
 def module(level: Level, stage: str) -> ModuleType:
     try:
         return level.stage(stage)
