@@ -11,13 +11,15 @@ FRESH_SECONDS = 10.0
 """For so long a name is taken to have the addresses it had, as aiohttp does."""
 AGAIN_SECONDS = 1.0
 """After a name could not be resolved, the addresses it had are used for so long before it is tried again."""
+NEWER_SECONDS = 0.5
+"""For so long newer addresses are waited for after a failed connection; then it is the old ones again."""
 
 
 class Name:
     """A host and port as addresses to connect to, in `socket.getaddrinfo`'s form; made on the event loop.
 
     All who ask while the resolver is busy share its answer. Once a name has been resolved, nobody waits for the
-    resolver any more, and none is needed, unless a connection failed.
+    resolver any more, unless a connection failed, and then not for long.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -44,9 +46,11 @@ class Name:
             return self._known
         if self._asking is None:
             self._asking = self._loop.create_task(self._ask())
-        if not self._known or self._doubted:
-            # Shielded: others wait for it as well.
+        # Not cancelled with who waits: others do as well.
+        if not self._known:
             await asyncio.shield(self._asking)
+        elif self._doubted:
+            await asyncio.wait((self._asking,), timeout=NEWER_SECONDS)
         if not self._known:
             raise self._failure or OSError("no address")
         return self._known

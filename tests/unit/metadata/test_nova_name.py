@@ -79,6 +79,16 @@ async def test_after_a_failed_connection_newer_addresses_are_waited_for(monkeypa
     assert await found(name) == "192.0.2.2"
 
 
+async def test_a_resolver_that_hangs_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolver, name = Resolver(monkeypatch), Name("nova.test", 8775)
+    monkeypatch.setattr(nova_name, "NEWER_SECONDS", 0.01)
+    await found(name)
+    resolver.gate.clear()
+    name.doubt()
+    assert await asyncio.wait_for(found(name), 30) == "192.0.2.1"
+    resolver.gate.set()
+
+
 async def test_what_can_be_no_name() -> None:
     name = Name("a" * 70 + ".test", 8775)
     for _ in range(2):
