@@ -336,7 +336,10 @@ cdef int build_rows(store_t *s, int k, draft_t *d) noexcept nogil:
                 if was.rank != d.now.rank:
                     free(was.rank)
                 d.next.deltas = 0
-                result = stand_by(s, k, d.next, waited)
+                # Who comes once is in the rows now. If others come, too, they are to find a table.
+                if f.rows_again:
+                    result = stand_by(s, k, d.next, waited)
+                f.rows_again = True
     free(chosen)
     return result
 
@@ -356,7 +359,7 @@ cdef int build_parts(store_t *s, int k, pool_t *p, engine_t *e, uint32_t *chosen
             return -1
         e.leaves, e.ranks, e.past = p.leaves, p.ranks, p.past
     rows = <uint32_t> left if left <= rows else rows
-    f.rows_built = rows
+    f.rows_built, f.rows_again = rows, False
     if rows_for(f, chosen, rows, e, s.next_epoch):
         return -1
     return list_for(f, chosen + rows, <uint32_t> left - rows, e, IN_TAIL)

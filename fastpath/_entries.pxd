@@ -49,6 +49,7 @@ ctypedef struct family_t:
     uint32_t capacity
     uint32_t free
     uint32_t rows_built     # broad rules after the last full build
+    bint rows_again         # the rows have been built anew since then
     uint32_t *sides         # low, then width, 2 * key_words an entry
     uint64_t *order         # rank without its level
     entry_t *entry
