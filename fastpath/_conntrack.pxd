@@ -25,7 +25,6 @@ cdef extern from "conntrack.h" nogil:
     void conntrack_ask(
         const uint8_t *memory, const uint32_t *offset, const uint32_t *layers, const uint32_t *flags, uint32_t first, uint32_t end
     )
-    uint32_t hidden "conntrack_hidden"(uint32_t number)
     const uint32_t NOT_YET "CONNTRACK_NOT_YET"
     const uint32_t RELATED_LATER "CONNTRACK_RELATED_LATER"
 
@@ -333,9 +332,10 @@ cdef inline uint32_t decide(
     tcp = (p.key.protocol == 6) & (p.segment.kind == ACK) & (t.windows == NULL)
     time = t.ticks[TICKS_UDP_STREAM - tcp * (TICKS_UDP_STREAM - ESTABLISHED)]
     udp = (p.key.protocol == 17) & (t.tick >= e.last_end) & (e.expires <= t.tick + <uint32_t> time)
-    if hidden(tcp & (e.state == ESTABLISHED) | udp) & (e.marks & (REPLIED | ASSURED) == REPLIED | ASSURED):
+    if (tcp & (e.state == ESTABLISHED) | udp) & (e.marks & (REPLIED | ASSURED) == REPLIED | ASSURED):
         reply = p.high != (e.marks & FROM_HIGH != 0)
-        e.last ^= <uint8_t> ((e.last ^ (ACK | reply << 3)) & (0 - tcp))
+        # Into `last`, or for UDP into the unused byte behind it.
+        (&e.last)[1 - tcp] = <uint8_t> (ACK | reply << 3)
         e.expires = t.tick + <uint32_t> time
         if t.counts != NULL:
             t.counts[n].packets[reply] += 1

@@ -76,8 +76,7 @@ ctypedef struct segment_t:
     uint32_t seq
     uint32_t ack
     uint32_t end
-    uint32_t size               # bytes of options
-    const uint8_t *options
+    uint32_t size               # bytes of options, which begin at 20
 
 cdef inline uint32_t load32(const uint8_t *at) noexcept nogil:
     cdef uint32_t word = 0
@@ -110,7 +109,6 @@ cdef inline void complete(segment_t *s) noexcept nogil:
     memcpy(&window, s.at + 14, 2)
     s.window = be16toh(window)
     s.end = s.seq + s.length - header + (flags >> 1 & 1) + (flags & 1)
-    s.options = s.at + 20
     s.size = header - 20
 
 cdef inline uint32_t option(const uint8_t *options, uint32_t size, uint32_t at) noexcept nogil:
@@ -133,22 +131,22 @@ cdef inline void read_options(side_t *side, const segment_t *s) noexcept nogil:
         return
     side.scale = 0
     side.bits &= LIBERAL
-    at = option(s.options, s.size, 0)
+    at = option(s.at + 20, s.size, 0)
     while at < s.size:
-        o = s.options + at
+        o = s.at + 20 + at
         if o[0] == 4 and o[1] == 2:
             side.bits |= SACKED
         elif o[0] == 3 and o[1] == 3:
             side.scale = o[2] if o[2] < MAX_SCALE else MAX_SCALE
             side.bits |= SCALED
-        at = option(s.options, s.size, at + o[1])
+        at = option(s.at + 20, s.size, at + o[1])
 
 cdef inline uint32_t read_sack(const segment_t *s, uint32_t ack) noexcept nogil:
     cdef uint32_t at, i
     cdef const uint8_t *o
-    at = option(s.options, s.size, 0)
+    at = option(s.at + 20, s.size, 0)
     while at < s.size:
-        o = s.options + at
+        o = s.at + 20 + at
         if o[0] == 5 and o[1] > 2 and not (o[1] - 2) % 8:
             i = 6
             while i < o[1]:
@@ -156,7 +154,7 @@ cdef inline uint32_t read_sack(const segment_t *s, uint32_t ack) noexcept nogil:
                     ack = load32(o + i)
                 i += 8
             break
-        at = option(s.options, s.size, at + o[1])
+        at = option(s.at + 20, s.size, at + o[1])
     return ack
 
 cdef inline void start(side_t *side, side_t *other, const segment_t *s, int reply) noexcept nogil:

@@ -20,7 +20,7 @@ ctypedef struct entry_t:
     uint8_t state
     uint8_t marks
     uint8_t last
-    uint8_t spare
+    uint8_t spare               # UDP's packets write here what TCP's write into `last`
     uint32_t next               # behind it in its bucket's chain, or in the list of free ones
 
 ctypedef struct side_t:

@@ -82,12 +82,6 @@ static inline __attribute__((always_inline)) void conntrack_ask(
             __builtin_prefetch(memory + offset[i] + (layers[i] >> 16) + 12 * (flags[i] >> 12 & 1), 0, 2);
 }
 
-/* The same number, of which the compiler knows nothing: it cannot turn how it came about into branches. */
-static inline uint32_t conntrack_hidden(uint32_t number) {
-    __asm__("" : "+r"(number));
-    return number;
-}
-
 /* Whether 40 bytes are the same. Words of 8 bytes, as `conntrack_put` writes them: the processor passes them on. */
 static inline int conntrack_same(const void *one, const void *other) {
     uint64_t all = 0;
