@@ -10,6 +10,7 @@ from fastpath._broad_c cimport draft_copy, give_bit, rows_for, take_bit
 from fastpath._entries cimport IN_BROAD, IN_DELTA, IN_EXTRA, IN_TAIL, NONE, NOWHERE, entry_t, family_t, rank_of
 from fastpath._entries_c cimport ALL, ROWS, set_levels, sort_entries, wide
 from fastpath._fetch cimport __builtin_prefetch
+from fastpath._retired cimport retire, retired_room
 from fastpath._rows_c cimport rows_fit, rows_free
 from fastpath._tables_c cimport (
     CAP4, CAP4_MORE, CAP6, CAP6_MORE, bucket, leaf_change, lives_in, pool_close, pool_give, pool_open, pool_t, shorten,
@@ -25,31 +26,6 @@ cdef enum:
     STANDING_BITS = 11      # of the directories of tables that stand by
     HALF4 = 16              # the prefix length that they ask for
     HALF6 = 32
-
-
-cdef int retired_room(store_t *s, size_t n) noexcept nogil:
-    # Make sure that `n` things can be retired. -1: no memory.
-    cdef retired_t *more
-    cdef size_t i, room = s.retired_room if s.retired_room else 64
-    if s.retirees - s.first_retired + n <= s.retired_room:
-        return 0
-    while s.retirees - s.first_retired + n > room:
-        room *= 2
-    more = <retired_t *> malloc(room * sizeof(retired_t))
-    if more == NULL:
-        return -1
-    for i in range(s.first_retired, s.retirees):
-        more[i & (room - 1)] = s.retired[i & (s.retired_room - 1)]
-    free(s.retired)
-    s.retired, s.retired_room = more, room
-    return 0
-
-
-cdef void retire(store_t *s, int what, int k, void *at, uint32_t first, uint32_t units, uint64_t epoch) noexcept nogil:
-    # Something that the version `epoch` no longer has; there is room for it.
-    cdef retired_t *r = &s.retired[s.retirees & (s.retired_room - 1)]
-    s.retirees += 1
-    r.epoch, r.what, r.six, r.at, r.first, r.units, r.pool = epoch, <short> what, <short> k, at, first, units, s.pools[k]
 
 
 cdef void reclaim(store_t *s, uint64_t oldest) noexcept nogil:

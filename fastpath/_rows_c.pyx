@@ -2,10 +2,11 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 from fastpath._entries cimport entry_t, family_t, low_of, width_of
 from fastpath._classify cimport BLOCK4, FORK6, HEIGHTS6, broad_t, steps4, steps6
+from fastpath._distinct cimport rows_class, rows_forget, rows_init, rows_t
 
 cdef extern from "stdlib.h" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
@@ -17,15 +18,6 @@ cdef enum:
     LEAST_BITS = 6          # of an address, looked up at once
     MOST_BITS = 12
     SMALL = 1 << 15         # more combinations of classes than this push others out of the cache
-
-# Distinct rows, found again by their hash.
-ctypedef struct rows_t:
-    uint32_t words
-    uint32_t n
-    uint32_t capacity
-    uint64_t *row
-    uint32_t *slot          # open addressing; row + 1, 0 empty
-    uint32_t slots
 
 # Where a rule's range begins or ends: `at` is the first value that is (not) in it.
 ctypedef struct edge_t:
@@ -39,40 +31,6 @@ ctypedef struct run_t:
     uint64_t hi
     uint64_t lo
     uint32_t cls
-
-
-cdef int rows_init(rows_t *r, uint32_t words, uint32_t expected) noexcept nogil:
-    memset(r, 0, sizeof(rows_t))
-    r.words = words
-    r.capacity = expected + 16
-    r.slots = 64
-    while r.slots < 2 * r.capacity:
-        r.slots *= 2
-    r.row = <uint64_t *> malloc(<size_t> r.capacity * words * 8)
-    r.slot = <uint32_t *> calloc(r.slots, 4)
-    return 0 if r.row != NULL and r.slot != NULL else -1
-
-
-cdef uint32_t rows_class(rows_t *r, const uint64_t *row) noexcept nogil:
-    # The number of this row, new or known; NONE-like UINT32_MAX without memory.
-    cdef uint64_t h = 0
-    cdef uint32_t i, at, known
-    for i in range(r.words):
-        h = (h ^ row[i]) * <uint64_t> 0x9E3779B97F4A7C15
-        h ^= h >> 29
-    at = <uint32_t> (h >> 20) & (r.slots - 1)
-    while r.slot[at]:
-        known = r.slot[at] - 1
-        if memcmp(r.row + <size_t> known * r.words, row, r.words * 8) == 0:
-            return known
-        at = (at + 1) & (r.slots - 1)
-    if r.n == r.capacity:
-        # The slots were made for this many; what is expected is an upper bound.
-        return 0xFFFFFFFF
-    memcpy(r.row + <size_t> r.n * r.words, row, r.words * 8)
-    r.n += 1
-    r.slot[at] = r.n
-    return r.n - 1
 
 
 cdef void *part(broad_t *b, size_t size) noexcept nogil:
@@ -95,13 +53,6 @@ cdef uint64_t *rows_take(broad_t *b, rows_t *r) noexcept nogil:
         memcpy(rows, r.row, size)
     rows_forget(r)
     return rows
-
-
-cdef void rows_forget(rows_t *r) noexcept nogil:
-    free(r.slot)
-    free(r.row)
-    r.slot = NULL
-    r.row = NULL
 
 
 cdef int by_place(const void *a, const void *b) noexcept nogil:
