@@ -55,6 +55,7 @@ def scenarios(rules: Any, shapes: Shapes) -> list[tuple[str, dict[str, Any]]]:
         ("remove some, add some", {"remove": some[1:4], "add": hosts[3:9]}),
         ("replace", {"replace": {some[4]: shapes.rule(), some[5]: hosts[9]} if len(some) > 5 else {}}),
         ("both versions", {"add": [Rule(zone=7)], "remove": some[6:7]}),
+        ("leave and return", {"remove": some[7:], "add": [rules.rule(id) for id in some[7:]]}),
         ("very many", {"add": [shapes.rule() for _ in range(len(rules) + 70)]}),
     ]
 
