@@ -8,6 +8,7 @@ from fastpath._entries cimport entry_t, family_t, low_of
 from fastpath._tables_c cimport pool_t
 
 cdef extern from *:
+    # `write` has to be a number in the source, hence both cases below.
     void __builtin_prefetch(const void *at, int write) noexcept nogil
 
 cdef inline void fetch_entry(const family_t *f, uint32_t i) noexcept nogil:

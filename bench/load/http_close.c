@@ -5,11 +5,11 @@
  * A '#' in PATH stands for the number of the request, so that no two ask for the same.
  *
  * Keeps CLIENTS requests under way in one thread (epoll). A request's time runs from connect() to the last byte of
- * its body. Those that begin in the first tenth of the run are counted, but not timed: CLIENTS connections in one moment
- * are a hundredth of a short run, and would be what its slowest hundredth tells of. Only a 200 whose Content-Length and received body are BYTES long counts as answered; every other end of a
- * connection is counted under what it was. Widen net.ipv4.ip_local_port_range and set net.ipv4.tcp_tw_reuse before
- * runs of tens of thousands of connections. One line of JSON on stdout; latencies in microseconds, `times` all of them
- * with how often each came.
+ * its body. Those that begin in the first tenth of the run are counted, but not timed: CLIENTS connections in one
+ * moment are a hundredth of a short run, and would be what its slowest hundredth tells of. Only a 200 whose
+ * Content-Length and received body are BYTES long counts as answered; every other end of a connection is counted under
+ * what it was. Widen net.ipv4.ip_local_port_range and set net.ipv4.tcp_tw_reuse before runs of tens of thousands of
+ * connections. One line of JSON on stdout; latencies in microseconds, `times` all of them with how often each came.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
