@@ -35,6 +35,7 @@ SINGLE = (
     "_places_c",
     "_rows_c",
     "_ruleset_c",
+    "_sockets_c",
     "_tables_c",
     "_transaction_c",
     "_tunnels_c",

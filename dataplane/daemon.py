@@ -42,6 +42,7 @@ from dataplane.readings import Readings
 from dataplane.sdnotify import Notifier
 from dataplane.store import Store
 from dataplane.token_keeper import TokenKeeper
+from fastpath import sockets
 from metadata.access import Access
 from metadata.limits import Window
 from metadata.server import MetadataServer
@@ -120,7 +121,7 @@ class _Daemon:
             answered = metrics.histogram("nodeplane_metadata_request_duration_seconds").observer()
             self._tokens = await TokenKeeper.open(store)
             self._metadata = MetadataServer(
-                self._callers, _settings(self._config), observe=answered, gate=self._tokens.gate
+                self._callers, sockets, _settings(self._config), observe=answered, gate=self._tokens.gate
             )
             stack.callback(self._metadata.close)
             self._node = Node(

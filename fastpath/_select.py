@@ -28,6 +28,7 @@ LATER: Final = (
     "fastpath._hasher_c",
     "fastpath._meter_c",
     "fastpath._ruleset_c",
+    "fastpath._sockets_c",
     "fastpath._tunnels_c",
     "fastpath._verdicts_c",
     "fastpath._vtep_c",

@@ -95,17 +95,12 @@ class Connection(RelayingStream):
         """See `Stream`."""
         self._guarded(self._go_on if self._relay is None else self.next_part)
 
-    def deliver(self, data: bytes, now: float) -> None:
+    def sent(self, data: bytes, count: int, now: float) -> None:
         """See `Stream`."""
-        if self.state is not SENDING:
-            return
         self.state = READING
-        try:
-            self.write(data, True, b"", now)
-            if self.state is READING and (self._reader is not None or not self._watching):
-                self._go_on()
-        except Exception as failure:
-            self._failed(failure)
+        self.written(count, data, True, b"", now)
+        if self.state is READING and (self._reader is not None or not self._watching):
+            self._guarded(self._go_on)
 
     def lost(self) -> None:
         """See `Stream`."""
@@ -277,13 +272,13 @@ class Connection(RelayingStream):
                 server.access_skipped += 1
             else:
                 server.access(self.caller, request, response, self._port, now - self._began)
-        self._served = True
+        kept, self._served = self._served, True
         self._timing = False
         if response.hop_limit is not None:
             self.limit_hops(response.hop_limit)
-        if stay and self._watching and not shared:
+        if stay and kept and self.registered and not shared:
             self.state = SENDING
-            server.post(self, data, listener.loop)
+            server.exchange.post(self, data, listener.loop)
         else:
             self.write(data, stay, shared)
 

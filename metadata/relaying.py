@@ -40,6 +40,7 @@ class RelayingStream(Stream):
         is watched once it has waited until the server looks (`look_out`).
         """
         self.register(self.listener.server.settings.answer_timeout)
+        self.unwatch()
         self.state = WAITING
         self._peeked = False
         self._pending = asyncio.ensure_future(awaitable)

@@ -2,7 +2,7 @@
 
 It works on the socket itself, not on an asyncio transport: most guests open a connection for one request, and with
 TCP_DEFER_ACCEPT that request is there when the connection is accepted. Such a connection is read, answered and closed
-without the event loop ever hearing of it. Only one that has to wait for something registers with the loop.
+without the event loop ever hearing of it. Only one that has to wait for something is watched: see `Exchange`.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Stream:
     """One accepted socket; what to do with the bytes is the subclass's."""
 
     __slots__ = (
-        "_fd",
         "_lingered",
+        "_looking",
         "_out",
         "_peeked",
         "_registered",
@@ -69,6 +69,7 @@ class Stream:
         "_stay",
         "_watching",
         "deadline",
+        "descriptor",
         "listener",
         "owner",
         "state",
@@ -81,13 +82,15 @@ class Stream:
         """Of the loop's clock; the server calls `expire` after it. Holds once the stream is registered."""
         self.owner = ""
         """Whose it is, for the limit of connections; set once it is registered."""
+        self.descriptor = -1
+        """Of the socket, once the stream is registered."""
         self._sock = sock
-        self._fd = -1
         self._out: memoryview | None = None
         self._shared = b""
         self._stay = True
         self._registered = False
         self._watching = False
+        self._looking = False
         self._peeked = False
         self._lingered = 0
 
@@ -105,8 +108,8 @@ class Stream:
         """The guest closed or reset the connection."""
         raise NotImplementedError
 
-    def deliver(self, data: bytes, now: float) -> None:
-        """In state SENDING: write this answer, at `now`; in any other state nothing is to be written any more."""
+    def sent(self, data: bytes, count: int, now: float) -> None:
+        """In state SENDING: the socket has taken `count` bytes of an answer at `now`, or is broken (-1)."""
         raise NotImplementedError
 
     def whose(self) -> str:
@@ -128,18 +131,8 @@ class Stream:
             else:
                 self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
 
-    # Called by the loop, and once by the listener.
-
     def readable(self) -> None:
-        """Bytes, the end of the stream or an error may be there."""
-        before = self.state
-        if before is WAITING:
-            self._peek()
-            return
-        if before is SENDING:
-            self.listener.server.flush()
-            if self.state is not READING:
-                return  # the next request waits, and what has come now is behind it
+        """Called once, by the listener: the first bytes, the end of the stream or an error may be there."""
         try:
             data = self._sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -147,9 +140,16 @@ class Stream:
             return
         except OSError:
             data = b""
+        self.arrived(data)
+
+    def arrived(self, data: bytes) -> None:
+        """Called by the exchange: bytes, or nothing, which is the end of the stream or an error."""
+        state = self.state
+        if state is CLOSED:
+            return  # by what came for another in the same round
         if not data:
             self.lost()
-        elif self.state is LINGERING:
+        elif state is LINGERING:
             self._drop(data)
         else:
             self.received(data)
@@ -169,7 +169,7 @@ class Stream:
             self._out, self._shared = memoryview(self._shared), b""
         if self._out:
             return
-        self.listener.loop.remove_writer(self._fd)
+        self.listener.loop.remove_writer(self.descriptor)
         self._out = None
         self.state = READING
         if self._stay:
@@ -192,24 +192,28 @@ class Stream:
 
     def await_bytes(self) -> None:
         """Let the loop say when there is more to read."""
-        if self._fd < 0:
+        if self.descriptor < 0:
             self.register(self.listener.server.settings.header_timeout)
         self.watch()
 
-    def write(self, data: bytes, stay: bool, shared: bytes = b"", now: float = 0.0) -> None:
+    def write(self, data: bytes, stay: bool, shared: bytes = b"") -> None:
         """Write an answer; what the guest does not take now is written later, in state WRITING.
 
         `shared` follows `data` and is kept as it is, not copied: many guests may be slow with the same big document.
-        `now` is by the loop's clock; 0: to be asked.
         """
         try:
             sent = self._sock.sendmsg((data, shared)) if shared else self._sock.send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
+            sent = -1
+        self.written(sent, data, stay, shared)
+
+    def written(self, sent: int, data: bytes, stay: bool, shared: bytes = b"", now: float = 0.0) -> None:
+        """The socket has taken `sent` bytes of an answer, or is broken (-1); `now` as the loop says, 0: to be asked."""
+        if sent < 0:
             self.lost()
-            return
-        if sent < len(data) + len(shared):
+        elif sent < len(data) + len(shared):
             if not self.admitted():
                 self.close()
                 return
@@ -221,7 +225,7 @@ class Stream:
             self.register(self.listener.server.settings.write_timeout)
             self.state = WRITING
             self.unwatch()
-            self.listener.loop.add_writer(self._fd, self.writable)
+            self.listener.loop.add_writer(self.descriptor, self.writable)
         elif not stay:
             self.close()
         elif self._registered:
@@ -261,7 +265,7 @@ class Stream:
         """Have the server call `expire` after so many seconds."""
         if not self._registered:
             self._registered = True
-            self._fd = self._sock.fileno()
+            self.descriptor = self._sock.fileno()
             self.owner = self.whose()
             self.listener.remember(self)
         self.deadline = self.listener.loop.time() + seconds
@@ -269,19 +273,20 @@ class Stream:
     def watch(self) -> None:
         """Read when there is something to read."""
         if not self._watching:
+            self.listener.server.exchange.watch(self.descriptor, self, self.listener.loop)
             self._watching = True
-            self.listener.loop.add_reader(self._fd, self.readable)
 
     def look_out(self) -> None:
         """An answer has been waited for for a while: from now on notice when the guest goes."""
-        if self.state is WAITING and not self._peeked:
-            self.watch()
+        if self.state is WAITING and not self._peeked and not self._looking:
+            self._looking = True
+            self.listener.loop.add_reader(self.descriptor, self._look)
 
     def unwatch(self) -> None:
         """Leave what the guest sends in the kernel."""
         if self._watching:
             self._watching = False
-            self.listener.loop.remove_reader(self._fd)
+            self.listener.server.exchange.unwatch(self.descriptor)
 
     def close(self) -> None:
         """End the connection; may be called again."""
@@ -289,8 +294,9 @@ class Stream:
             return
         if self._registered:
             if self.state is WRITING:
-                self.listener.loop.remove_writer(self._fd)
+                self.listener.loop.remove_writer(self.descriptor)
             self.unwatch()
+            self._look_away()
             self.listener.forget(self)
         self.state = CLOSED
         self._out = None
@@ -301,8 +307,11 @@ class Stream:
         """`deadline` has passed."""
         raise NotImplementedError
 
-    def _peek(self) -> None:
+    def _look(self) -> None:
         """Has the guest gone while its answer is made? What it sent meanwhile stays in the kernel, unread."""
+        if self.state is not WAITING:
+            self._look_away()
+            return
         with suppress(BlockingIOError, InterruptedError):
             try:
                 there = self._sock.recv(1, socket.MSG_PEEK)
@@ -310,9 +319,14 @@ class Stream:
                 there = b""
             if there:
                 self._peeked = True
-                self.unwatch()
+                self._look_away()
             else:
                 self.lost()
+
+    def _look_away(self) -> None:
+        if self._looking:
+            self._looking = False
+            self.listener.loop.remove_reader(self.descriptor)
 
     def _drop(self, data: bytes) -> None:
         self._lingered += len(data)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from fastpath import _batch_py, _framing_py, _meter_py, _select, _tunnels_py, _vtep_py
+from fastpath import _batch_py, _framing_py, _meter_py, _select, _sockets_py, _tunnels_py, _vtep_py
 
 
 def built(name: str) -> ModuleType | None:
@@ -27,7 +27,8 @@ HASHER_C = built("fastpath._hasher_c")
 TUNNELS_C = built("fastpath._tunnels_c")
 VTEP_C = built("fastpath._vtep_c")
 METER_C = built("fastpath._meter_c")
-BUILT = None not in (CHECKSUM_C, FRAMING_C, BATCH_C, HASHER_C, TUNNELS_C, VTEP_C, METER_C)
+SOCKETS_C = built("fastpath._sockets_c")
+BUILT = None not in (CHECKSUM_C, FRAMING_C, BATCH_C, HASHER_C, TUNNELS_C, VTEP_C, METER_C, SOCKETS_C)
 
 needs_build = pytest.mark.skipif(not BUILT, reason="the extensions are not built")
 
@@ -35,6 +36,7 @@ FRAMINGS = [pytest.param(_framing_py, id="plain"), pytest.param(FRAMING_C, id="c
 BATCHES = [pytest.param(_batch_py, id="plain"), pytest.param(BATCH_C, id="compiled", marks=needs_build)]
 TUNNELS = [pytest.param(_tunnels_py, id="plain"), pytest.param(TUNNELS_C, id="compiled", marks=needs_build)]
 VTEPS = [pytest.param(_vtep_py, id="plain"), pytest.param(VTEP_C, id="compiled", marks=needs_build)]
+SOCKETS = [pytest.param(_sockets_py, id="plain"), pytest.param(SOCKETS_C, id="compiled", marks=needs_build)]
 METERS = [pytest.param(_meter_py, id="plain"), pytest.param(METER_C, id="compiled", marks=needs_build)]
 COMPILED_LEVELS: tuple[_select.Level, ...] = _select.runnable() if BUILT else ()
 """The compiled levels that this processor runs."""

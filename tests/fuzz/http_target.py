@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from fastpath import sockets
 from metadata import imds
 from metadata.access import Access
 from metadata.backend import Backend, OwnBackend
@@ -107,7 +108,9 @@ class Front:
         self._mistakes = _Mistakes()
         logging.getLogger("metadata").addHandler(self._mistakes)
         keys = TokenKeys(KeyRing.fresh(1.8e9))
-        self._server = MetadataServer(self, SETTINGS, gate=lambda request, known, now: self._gate(keys, request, known))
+        self._server = MetadataServer(
+            self, sockets, SETTINGS, gate=lambda request, known, now: self._gate(keys, request, known)
+        )
         nova = NovaProxy(settings("http://nova", cache_seconds=0.0, stale_seconds=0.0), _Nova())
         own: Backend = OwnBackend(InstanceTree(FULL))
         neighbour = OwnBackend(InstanceTree(msgspec.structs.replace(BARE, user_data=SECRET)))

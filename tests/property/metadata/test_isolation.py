@@ -24,6 +24,7 @@ from dataplane.desired import Desired
 from dataplane.documents import decode
 from dataplane.metadata_view import Defaults
 from dataplane.model import NetworkId
+from fastpath import sockets
 from metadata import dropin_server, imds
 from metadata.dropin import Forwarded
 from metadata.http1 import Request
@@ -105,7 +106,7 @@ class Node:
         """Every token that was given out, and for which port."""
         self.wrong: list[str] = []
         self.right = 0
-        self.server = MetadataServer(self, SETTINGS, access=self._written, gate=self._gate)
+        self.server = MetadataServer(self, sockets, SETTINGS, access=self._written, gate=self._gate)
         self.where = {network: self._attach(network) for network in NETWORKS}
         self.unix = f"\0nodeplane isolation {os.getpid()} {next(NUMBERS)}"
         sock = socket.socket(socket.AF_UNIX)

@@ -14,13 +14,14 @@ from dataplane.model import Network, NetworkId
 from dataplane.network import ServedNetwork, Services
 from dataplane.packets import NetworkSockets
 from dataplane.sdnotify import Notifier
+from fastpath import sockets as calls
 from metadata.server import MetadataServer
 from tests.unit.metadata.lab import Ports, listening
 
 
 @pytest.mark.asyncio
 async def test_sockets_that_cannot_be_used_are_all_closed() -> None:
-    server = MetadataServer(Ports())
+    server = MetadataServer(Ports(), calls)
     durations = Metrics(False, "pure").histogram("nodeplane_dhcp_response_duration_seconds")
     services = Services(server, lambda event: None, durations, Closer(), FdStore(Notifier()))
     served = ServedNetwork(Network(NetworkId("blue")), Policy(), services)

@@ -24,13 +24,14 @@ from dataplane.model import Change
 from dataplane.node import Node
 from dataplane.sdnotify import Notifier
 from dataplane.source import MemorySource
+from fastpath import sockets
 from metadata.identity import Caller, Verdict
 from metadata.server import MetadataServer
 from metadata.settings import Settings
 from metadata.stream import State
 from tests.unit.dataplane.states import UUID, instance, network, port, state
 from tests.unit.metadata.lab import Lab, until
-from tests.unit.metadata.test_outbox import kept, posted
+from tests.unit.metadata.test_exchange import kept, posted
 
 OWNED = port("p", 5, device_id=f"{UUID}1")
 MAC = OWNED["mac_address"]
@@ -64,7 +65,7 @@ class Running(Lab):
         self.desired = Desired()
         self.posts = Posts()
         self.callers = Callers(self.desired, Defaults(domain=""), Backends(self.posts))
-        self.server = MetadataServer(self, self.server.settings)
+        self.server = MetadataServer(self, sockets, self.server.settings)
         leases = cast(LeaseBook, SimpleNamespace(take=None, forget_ports=lambda ports: None))
         self.node = self.posts.node = Node(
             "node", self.source, cast(Kernel, None), self.server, self.callers, self.desired, leases,

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from fastpath import sockets
 from metadata.backend import OwnBackend
 from metadata.identity import NO_PORT, Caller, Known, Verdict
 from metadata.records import InstanceDocument
@@ -86,7 +87,7 @@ class Lab:
 
     def __init__(self, settings: Settings) -> None:
         self.ports = Ports()
-        self.server = MetadataServer(self.ports, settings)
+        self.server = MetadataServer(self.ports, sockets, settings)
         self.where: dict[str, tuple[str, int]] = {}
         self._guests: list[Guest] = []
 

@@ -9,6 +9,7 @@ import re
 import msgspec
 import pytest
 
+from fastpath import sockets
 from metadata import server as server_module
 from metadata.http1 import Request
 from metadata.identity import SPOOFED, Caller
@@ -74,7 +75,7 @@ def test_the_access_log_does_not_come_in_bursts_under_load(monkeypatch: pytest.M
     told: list[float] = []
     monkeypatch.setattr("metadata.events.emit", lambda name, **fields: told.append(now))
     monkeypatch.setattr("metadata.server.time.monotonic", lambda: now)
-    server = MetadataServer(Ports())
+    server = MetadataServer(Ports(), sockets)
     caller, request, answer = Caller("blue", None, A), Request("GET", b"/", True), error(404)
     for tick in range(3000):
         now = 1000.0 + tick / 1000

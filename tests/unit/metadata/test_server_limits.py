@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 import msgspec
 import pytest
 
+from fastpath import sockets
 from metadata.backend import OwnBackend
 from metadata.identity import NO_MAC, Known
 from metadata.limits import Window
@@ -226,7 +227,7 @@ def test_a_clock_that_is_set_back_does_not_silence_the_log(
 ) -> None:
     now = 2e9
     monkeypatch.setattr("metadata.server.time.time", lambda: now)
-    server = MetadataServer(Ports())
+    server = MetadataServer(Ports(), sockets)
     for _ in range(100):
         server.note("metadata.refused_caller", network="blue", reason="spoofed")
     later = server.ending(False)

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from fastpath import sockets
 from metadata.server import Listener, MetadataServer
 from metadata.settings import Settings
 from metadata.stream import LINGER_BYTES, State, Stream
@@ -39,7 +40,7 @@ class Recorder(Stream):
 
 
 def made() -> tuple[Recorder, socket.socket, MetadataServer]:
-    server = MetadataServer(Ports(), Settings(sweep_seconds=0.01, linger_seconds=0.02))
+    server = MetadataServer(Ports(), sockets, Settings(sweep_seconds=0.01, linger_seconds=0.02))
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
@@ -137,7 +138,7 @@ def test_how_far_packets_go_is_the_socket_s(
     run: Run, family: socket.AddressFamily, option: tuple[int, int], hops: int
 ) -> None:
     async def test() -> None:
-        server = MetadataServer(Ports(), Settings())
+        server = MetadataServer(Ports(), sockets, Settings())
         with socket.socket(family) as sock, socket.socket(family) as other:
             usual = other.getsockopt(*option)
             Recorder(Listener(server, "blue", asyncio.get_running_loop()), sock).limit_hops(hops)
