@@ -16,7 +16,6 @@ cdef extern from * nogil:
         return __atomic_compare_exchange_n(at, &nobody, w, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     }
     static inline void np_store_word(uint32_t *at, uint32_t w) { __atomic_store_n(at, w, __ATOMIC_RELEASE); }
-    static inline void np_store_past(uint64_t *at, uint64_t w) { __atomic_store_n(at, w, __ATOMIC_RELEASE); }
     """
     void np_store_engine(engine_t **at, engine_t *e)
     engine_t *np_load_engine(engine_t **at)
@@ -24,4 +23,3 @@ cdef extern from * nogil:
     uint64_t np_load_epoch(uint64_t *at)
     int np_claim(uint64_t *at, uint64_t w)      # 0: somebody has it
     void np_store_word(uint32_t *at, uint32_t w)
-    void np_store_past(uint64_t *at, uint64_t w)

@@ -92,7 +92,8 @@ cdef extern from "classify.h" nogil:
         uint32_t *extra_more
         uint8_t *leaves
         uint64_t *ranks
-        uint64_t *past
+        uint32_t *came
+        uint32_t *before
         const uint64_t *pending
         uint64_t base
         uint64_t version

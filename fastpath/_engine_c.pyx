@@ -83,13 +83,12 @@ cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t n, uint32
     # one in `slot`. -1: no memory, nothing has changed.
     cdef pool_t *p = &s.pool[k]
     cdef uint32_t word, old = at[0]
-    cdef uint64_t since = s.next_epoch - d.now.base
     if retired_room(s, 2):
         return -1
     word = leaf_change(&s.family[k], p, old, n, slot, i)
     if word == 0:
         return -1
-    p.past[word & 0xFFFFF] = <uint64_t> old << 32 | since
+    p.came[word & 0xFFFFF], p.before[word & 0xFFFFF] = <uint32_t> (s.next_epoch - d.now.base), old
     np_store_word(at, word)
     shorten(p, s.reader, s.readers, s.next_epoch, d.now.base, old)
     if old != EMPTY_WORD:
@@ -250,7 +249,7 @@ cdef int stand_by(store_t *s, int k, engine_t *e, const uint32_t *waited) noexce
     cdef bint there
     if p.leaves == NULL and pool_open(p, f.per_unit, UNITS, 0):
         return -1
-    e.leaves, e.ranks, e.past = p.leaves, p.ranks, p.past
+    e.leaves, e.ranks, e.came, e.before = p.leaves, p.ranks, p.came, p.before
     for turn in range(3):
         # Both, if most have both: of what lies in few networks, short runs. Then by what more of them have.
         if turn == 0:
@@ -333,7 +332,7 @@ cdef int build_parts(store_t *s, int k, pool_t *p, engine_t *e, uint32_t *chosen
         left = tables_build(f, e.table, &e.tables, p, chosen, n, BROAD, rows, &s.random)
         if left < 0:
             return -1
-        e.leaves, e.ranks, e.past = p.leaves, p.ranks, p.past
+        e.leaves, e.ranks, e.came, e.before = p.leaves, p.ranks, p.came, p.before
     rows = <uint32_t> left if left <= rows else rows
     f.rows_built, f.rows_again = rows, False
     if rows_for(f, chosen, rows, e, s.next_epoch):

@@ -24,13 +24,15 @@ cdef inline void fetch_unit(const pool_t *p, uint32_t unit, bint write) noexcept
         __builtin_prefetch(p.leaves + <size_t> unit * UNIT + 64, 1)
         __builtin_prefetch(&p.ranks[<size_t> unit * p.per_unit], 1)
         __builtin_prefetch(&p.owner[<size_t> unit * p.per_unit], 1)
-        __builtin_prefetch(&p.past[unit], 1)
+        __builtin_prefetch(&p.came[unit], 1)
+        __builtin_prefetch(&p.before[unit], 1)
     else:
         __builtin_prefetch(p.leaves + <size_t> unit * UNIT, 0)
         __builtin_prefetch(p.leaves + <size_t> unit * UNIT + 64, 0)
         __builtin_prefetch(&p.ranks[<size_t> unit * p.per_unit], 0)
         __builtin_prefetch(&p.owner[<size_t> unit * p.per_unit], 0)
-        __builtin_prefetch(&p.past[unit], 0)
+        __builtin_prefetch(&p.came[unit], 0)
+        __builtin_prefetch(&p.before[unit], 0)
 
 cdef inline void fetch_run(const pool_t *p, uint32_t word) noexcept nogil:
     if word != EMPTY_WORD:

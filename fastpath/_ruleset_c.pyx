@@ -34,7 +34,7 @@ cdef enum:
     ROUNDS = 3
     BLOCK = 1024            # changes that a copy takes over at once
 
-cdef uint64_t REBASE = <uint64_t> 1 << 31   # versions since a build: what a run's past can name
+cdef uint64_t REBASE = <uint64_t> 1 << 31   # versions since a build: what a run's `came` can name
 
 cdef void publish(RuleSet self, draft_t *d) noexcept nogil:
     cdef state_t *s = <state_t *> self.state

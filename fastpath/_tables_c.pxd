@@ -17,7 +17,8 @@ ctypedef struct pool_t:
     uint8_t *leaves
     uint64_t *ranks
     uint32_t *owner     # the entry in each place
-    uint64_t *past      # of a run's first unit: see engine_t
+    uint32_t *came      # of a run's first unit: see engine_t
+    uint32_t *before
     uint32_t per_unit
     uint32_t capacity   # units mapped; memory is used as it is touched
     uint32_t top

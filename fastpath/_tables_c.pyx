@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcpy, memset
 
-from fastpath._atomic cimport np_store_past
+from fastpath._atomic cimport np_store_word
 from fastpath._entries cimport (
     EXACT_DPORT, EXACT_PROTOCOL, EXACT_SPORT, EXACT_ZONE, NONE, family_t, low_of, rank_of, width_of,
 )
@@ -61,15 +61,16 @@ cdef int pool_open(pool_t *p, uint32_t per_unit, uint32_t units, uint32_t rules)
     p.owner = <uint32_t *> mmap(NULL, <size_t> units * per_unit * 4, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     # Untouched pages are zero: what is built has no past.
-    p.past = <uint64_t *> mmap(NULL, <size_t> units * 8, PROT_READ | PROT_WRITE,
+    p.came = <uint32_t *> mmap(NULL, <size_t> units * 8, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
     if (p.ranks == <uint64_t *> MAP_FAILED or p.owner == <uint32_t *> MAP_FAILED
-            or p.past == <uint64_t *> MAP_FAILED):
+            or p.came == <uint32_t *> MAP_FAILED):
         p.ranks = NULL if p.ranks == <uint64_t *> MAP_FAILED else p.ranks
-        p.past = NULL if p.past == <uint64_t *> MAP_FAILED else p.past
+        p.came = NULL if p.came == <uint32_t *> MAP_FAILED else p.came
         p.owner = NULL if p.owner == <uint32_t *> MAP_FAILED else p.owner
         pool_close(p)
         return -1
+    p.before = p.came + units
     return 0
 
 
@@ -81,8 +82,8 @@ cdef void pool_close(pool_t *p) noexcept nogil:
         munmap(p.ranks, <size_t> p.capacity * p.per_unit * 8)
     if p.owner != NULL:
         munmap(p.owner, <size_t> p.capacity * p.per_unit * 4)
-    if p.past != NULL:
-        munmap(p.past, <size_t> p.capacity * 8)
+    if p.came != NULL:
+        munmap(p.came, <size_t> p.capacity * 8)
     for i in range(16):
         free(p.spare[i])
     memset(p, 0, sizeof(pool_t))
@@ -215,13 +216,12 @@ cdef uint32_t leaf_change(const family_t *f, pool_t *p, uint32_t word, uint32_t 
 cdef void shorten(pool_t *p, const uint64_t *reader, uint32_t readers, uint64_t now, uint64_t base,
                   uint32_t word) noexcept nogil:
     cdef uint32_t since, before, step, r
-    cdef uint64_t past, version
+    cdef uint64_t version
     cdef bint older
     if word == EMPTY_WORD:
         return
     for step in range(STEPS):
-        past = p.past[word & 0xFFFFF]
-        since, before = <uint32_t> past, <uint32_t> (past >> 32)
+        since, before = p.came[word & 0xFFFFF], p.before[word & 0xFFFFF]
         # Who comes now sees what is published, so what this very version replaced is needed.
         if since == 0 or base + since >= now or before == EMPTY_WORD:
             return
@@ -235,11 +235,11 @@ cdef void shorten(pool_t *p, const uint64_t *reader, uint32_t readers, uint64_t 
             if version < p.since:
                 continue        # it looks up elsewhere
             older = True
-            if version >= base + <uint32_t> p.past[before & 0xFFFFF]:
+            if version >= base + p.came[before & 0xFFFFF]:
                 return
         if not older:
             return          # nobody goes there any more, and what is there may be in use again
-        np_store_past(&p.past[word & 0xFFFFF], p.past[before & 0xFFFFF] >> 32 << 32 | since)
+        np_store_word(&p.before[word & 0xFFFFF], p.before[before & 0xFFFFF])
 
 
 cdef uint64_t next_random(uint64_t *state) noexcept nogil:

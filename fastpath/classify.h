@@ -106,21 +106,46 @@ static inline uint32_t load_word(const uint32_t *at) {
 #endif
 }
 
+static inline uint32_t load_relaxed(const uint32_t *at) {
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
+}
+
 static inline void fence(void) {
 #if !defined(__SANITIZE_THREAD__)
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
 #endif
 }
 
-/* Go back from words that came after the reader's version. */
-static APART void go_back(const engine_t *e, uint64_t version, uint32_t *word, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++)
-        while (word[i] != EMPTY_WORD) {
-            const uint64_t past = __atomic_load_n(e->past + (word[i] & 0xFFFFF), __ATOMIC_RELAXED);
-            if ((uint32_t) past <= version)
-                break;
-            word[i] = (uint32_t) (past >> 32);
-        }
+/* Go back from words that came after the reader's version. Beside a busy writer, all words of all tables are asked: so
+ * first all of a chunk's which ones did, without a jump, for the misses to overlap. `late` has room for them. */
+static APART void go_back(const engine_t *e, uint32_t version, uint32_t *word, uint32_t n, uint32_t *late) {
+    const uint32_t *came = e->came;
+    uint32_t some = 0;
+#if defined(__AVX512VBMI__)
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i mine = _mm512_set1_epi32((int) version);
+    for (uint32_t i = 0; i < n; i += 16) {
+        const __m512i now = _mm512_loadu_si512(word + i);
+        const __mmask16 there = _mm512_cmpneq_epi32_mask(now, _mm512_set1_epi32((int) EMPTY_WORD));
+        const __m512i since = _mm512_mask_i32gather_epi32(
+            mine, there, _mm512_and_si512(now, _mm512_set1_epi32(0xFFFFF)), came, 4);
+        const __mmask16 after = _mm512_cmpgt_epu32_mask(since, mine);
+        _mm512_storeu_si512(late + some, _mm512_maskz_compress_epi32(after, _mm512_add_epi32(lane, _mm512_set1_epi32(i))));
+        some += __builtin_popcount(after);
+    }
+#else
+    for (uint32_t i = 0; i < n; i++) {
+        late[some] = i;
+        some += (load_relaxed(came + (word[i] & 0xFFFFF)) > version) & (word[i] != EMPTY_WORD);
+    }
+#endif
+    for (uint32_t k = 0; k < some; k++) {
+        uint32_t then = word[late[k]];
+        do
+            then = load_relaxed(e->before + (then & 0xFFFFF));
+        while (then != EMPTY_WORD && load_relaxed(came + (then & 0xFFFFF)) > version);
+        word[late[k]] = then;
+    }
 }
 
 /* One table over a chunk. */
@@ -156,7 +181,7 @@ FOLDED void table_pass(const engine_t *e, const table_t *t, chunk_t *c, const in
 #endif
     fence();
     if (__atomic_load_n(e->pending, __ATOMIC_RELAXED) - e->base > c->version)
-        go_back(e, c->version, words_now, n);
+        go_back(e, (uint32_t) c->version, words_now, n, c->item);
 #if defined(__AVX512VBMI__)
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     for (uint32_t i = 0; i < n; i += 16) {

@@ -96,7 +96,7 @@ typedef struct {
 /* What a reader sees: never changed once it is published, but for directory words and what they newly lead to.
  *
  * A bucket changes by one store of its word, to a new run that knows in which version it came and which word was
- * there before (`past`). A reader fixes its version as it begins and goes back to what its version had; so a lookup
+ * there before. A reader fixes its version as it begins and goes back to what its version had; so a lookup
  * sees a transaction whole or not at all, whatever is written meanwhile, and nobody waits. What a reader may go back
  * to is kept until it has left. */
 typedef struct {
@@ -113,9 +113,10 @@ typedef struct {
     uint32_t *extra_more;   /* what they ask for: value | mask << 16 of (DSCP << 8 | TCP flags) */
     uint8_t *leaves;        /* units of UNIT bytes */
     rank_t *ranks;          /* of the rules in the leaves: per_unit a unit */
-    uint64_t *past;         /* of a run's first unit: version that it came in, from `base` | word before << 32 */
+    uint32_t *came;         /* of a run's first unit: version that it came in, from `base`; never changed */
+    uint32_t *before;       /* and the word before, or an older one if nobody needs that */
     const uint64_t *pending;        /* the version that is being made, or was last: nothing newer is written */
-    uint64_t base;          /* the version in which it was built; runs of then have 0 in `past` */
+    uint64_t base;          /* the version in which it was built; runs of then have 0 in `came` */
     uint64_t version;       /* since when it is as it is, but for words */
     uint32_t *ids;          /* by the last 32 bits of a rank; NULL: the same */
 } engine_t;
