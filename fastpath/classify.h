@@ -222,7 +222,7 @@ FOLDED void extra_pass(const engine_t *e, chunk_t *c, const uint16_t *more, cons
 }
 
 /* Rules that every packet is compared with. Which packets a broad rule matches cannot be foreseen, nor which of two wins: a
- * vector takes four packets without a jump. Elsewhere hits are asked for first. */
+ * vector takes four packets, or two, without a jump. Elsewhere hits are asked for first. */
 FOLDED void linear_pass(const wide_rule *rule, uint32_t n, chunk_t *c, const int version) {
     const uint32_t size = version == 4 ? 16 : 64;
     uint32_t i = 0;
@@ -242,6 +242,24 @@ FOLDED void linear_pass(const wide_rule *rule, uint32_t n, chunk_t *c, const int
                                          _mm512_set1_epi64((long long) rule[r].rank));
         }
         _mm256_storeu_si256(at, _mm512_castsi512_si256(_mm512_permutexvar_epi64(once, best)));
+    }
+#elif defined(__AVX2__)
+    /* Two packets. Ranks have their top bit turned, as comparisons are signed. */
+    const __m256i top = _mm256_set1_epi64x(INT64_MIN), zero = _mm256_setzero_si256();
+    for (; version == 4 && n && i + 2 <= c->count; i += 2) {
+        const __m256i keys = _mm256_loadu_si256((const __m256i *) (c->key + i * 16));
+        __m128i *at = (__m128i *) (c->best + i);
+        __m256i best = _mm256_xor_si256(_mm256_permute4x64_epi64(_mm256_castsi128_si256(_mm_loadu_si128(at)), 0x50), top);
+        for (uint32_t r = 0; r < n; r++) {
+            const __m256i low = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *) &rule[r].low));
+            const __m256i width = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *) &rule[r].width));
+            const __m256i half = _mm256_subs_epu16(_mm256_sub_epi16(keys, low), width);
+            const __m256i over = _mm256_or_si256(half, _mm256_shuffle_epi32(half, _MM_SHUFFLE(1, 0, 3, 2)));
+            const __m256i rank = _mm256_xor_si256(_mm256_set1_epi64x((long long) rule[r].rank), top);
+            const __m256i wins = _mm256_and_si256(_mm256_cmpeq_epi64(over, zero), _mm256_cmpgt_epi64(best, rank));
+            best = _mm256_blendv_epi8(best, rank, wins);
+        }
+        _mm_storeu_si128(at, _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_xor_si256(best, top), 0x08)));
     }
 #endif
     for (uint32_t r = 0; r < n; r++)
