@@ -98,6 +98,8 @@ cdef extern from "classify.h" nogil:
         uint64_t base
         uint64_t version
         uint32_t *ids
+        int six
+        engine_t *mate
     ctypedef struct chunk_t:
         uint32_t count
         uint64_t version

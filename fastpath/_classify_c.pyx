@@ -16,16 +16,15 @@ from fastpath.rules import ZONES
 cdef extern from "classify.h" nogil:
     void classify_chunk(const engine_t *e, chunk_t *c, const uint16_t *more, const int version)
     void answers(const engine_t *e, const chunk_t *c, int32_t *out)
-    uint64_t version_of(const engine_t *e, uint64_t seen)
     void take_packet(uint8_t *keys, uint32_t i, const void *flow_key, uint32_t rest, const int version)
     void take_keys(chunk_t *c, const void *keys, uint32_t n, const int version)
 
 
-cdef void run4(const engine_t *e, uint64_t seen, const uint8_t *keys, const uint16_t *more, size_t n,
+cdef void run4(const engine_t *e, uint64_t version, const uint8_t *keys, const uint16_t *more, size_t n,
                int32_t *out) noexcept nogil:
     cdef chunk_t c
     cdef size_t i = 0
-    c.version = version_of(e, seen)
+    c.version = version - e.base
     while i < n:
         take_keys(&c, keys + 16 * i, <uint32_t> (n - i if n - i < CHUNK else CHUNK), 4)
         classify_chunk(e, &c, more + i if more != NULL else NULL, 4)
@@ -33,11 +32,11 @@ cdef void run4(const engine_t *e, uint64_t seen, const uint8_t *keys, const uint
         i += CHUNK
 
 
-cdef void run6(const engine_t *e, uint64_t seen, const uint8_t *keys, const uint16_t *more, size_t n,
+cdef void run6(const engine_t *e, uint64_t version, const uint8_t *keys, const uint16_t *more, size_t n,
                int32_t *out) noexcept nogil:
     cdef chunk_t c
     cdef size_t i = 0
-    c.version = version_of(e, seen)
+    c.version = version - e.base
     while i < n:
         take_keys(&c, keys + 64 * i, <uint32_t> (n - i if n - i < CHUNK else CHUNK), 6)
         classify_chunk(e, &c, more + i if more != NULL else NULL, 6)
@@ -48,9 +47,10 @@ cdef void run6(const engine_t *e, uint64_t seen, const uint8_t *keys, const uint
 def lookup_keys(RuleSet rules not None, keys, out, version=4, more=None):
     cdef Py_buffer k, o, m
     cdef size_t n, size
-    cdef uint64_t seen
+    cdef uint64_t fixed
     cdef int place, six = version == 6
-    cdef const engine_t *e
+    cdef engine_t *four
+    cdef engine_t *sixes
     if version not in (4, 6):
         raise ValueError("version is 4 or 6")
     size = 64 if six else 16
@@ -71,14 +71,13 @@ def lookup_keys(RuleSet rules not None, keys, out, version=4, more=None):
                     raise ValueError(f"more: {n} keys need {2 * n} bytes")
                 place = rules.enter()
                 with nogil:
-                    seen = rules.seen()
-                    e = rules.read6() if six else rules.read4()
+                    fixed = rules.read(&four, &sixes)
                     # It may take long: writers are to know what it does not need.
-                    rules.fix(place, version_of(e, seen) + e.base)
+                    rules.fix(place, fixed)
                     if six:
-                        run6(e, seen, <const uint8_t *> k.buf, <const uint16_t *> m.buf, n, <int32_t *> o.buf)
+                        run6(sixes, fixed, <const uint8_t *> k.buf, <const uint16_t *> m.buf, n, <int32_t *> o.buf)
                     else:
-                        run4(e, seen, <const uint8_t *> k.buf, <const uint16_t *> m.buf, n, <int32_t *> o.buf)
+                        run4(four, fixed, <const uint8_t *> k.buf, <const uint16_t *> m.buf, n, <int32_t *> o.buf)
                     rules.leave(place)
             finally:
                 if more is not None:
@@ -105,7 +104,7 @@ cdef uint32_t some(const batch_t *b, uint32_t *first, int version, uint32_t *pac
     return n
 
 
-cdef uint32_t run_batch(const batch_t *b, const engine_t *e, uint64_t seen, int version, int direction,
+cdef uint32_t run_batch(const batch_t *b, const engine_t *e, uint64_t fixed, int version, int direction,
                         int zone, bint connections) noexcept nogil:
     cdef chunk_t c
     cdef uint32_t[4096] words
@@ -118,7 +117,7 @@ cdef uint32_t run_batch(const batch_t *b, const engine_t *e, uint64_t seen, int 
     # The words of an IPv6 key that are never written are zero.
     memset(words, 0, sizeof(words) if version == 6 else 4096)
     c.key = keys
-    c.version = version_of(e, seen)
+    c.version = fixed - e.base
     while first < b.count:
         n = some(b, &first, version, packet)
         if n == 0:
@@ -152,7 +151,9 @@ def lookup(Batch batch not None, RuleSet rules not None, *, direction=0, zone=No
     cdef int way, where, place
     cdef bint whose = connections
     cdef uint32_t i, matched = 0, six = 0
-    cdef uint64_t seen
+    cdef uint64_t fixed
+    cdef engine_t *four
+    cdef engine_t *sixes
     if not 0 <= direction <= 1:
         raise ValueError("direction is 0 or 1")
     if zone is not None and not 0 <= zone < ZONES:
@@ -165,11 +166,11 @@ def lookup(Batch batch not None, RuleSet rules not None, *, direction=0, zone=No
             for i in range(batch.b.count):
                 batch.b.rule[i] = -1
                 six += batch.b.key[i].version == 6
-            seen = rules.seen()
+            fixed = rules.read(&four, &sixes)
             if six < batch.b.count:
-                matched = run_batch(&batch.b, rules.read4(), seen, 4, way, where, whose)
+                matched = run_batch(&batch.b, four, fixed, 4, way, where, whose)
             if six:
-                matched += run_batch(&batch.b, rules.read6(), seen, 6, way, where, whose)
+                matched += run_batch(&batch.b, sixes, fixed, 6, way, where, whose)
             rules.leave(place)
     finally:
         batch.leave()

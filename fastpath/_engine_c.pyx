@@ -88,7 +88,9 @@ cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t n, uint32
     word = leaf_change(&s.family[k], p, old, n, slot, i)
     if word == 0:
         return -1
-    p.came[word & 0xFFFFF], p.before[word & 0xFFFFF] = <uint32_t> (s.next_epoch - d.now.base), old
+    # Empty buckets' readers ask the first run, whoever has it.
+    np_store_word(&p.came[word & 0xFFFFF], <uint32_t> (s.next_epoch - d.now.base))
+    p.before[word & 0xFFFFF] = old
     np_store_word(at, word)
     shorten(p, s.reader, s.readers, s.next_epoch, d.now.base, old)
     if old != EMPTY_WORD:

@@ -25,7 +25,6 @@ cdef extern from "arpa/inet.h" nogil:
 cdef extern from "classify.h" nogil:
     void classify_chunk(const engine_t *e, chunk_t *c, const uint16_t *more, const int version)
     void answers(const engine_t *e, const chunk_t *c, int32_t *out)
-    uint64_t version_of(const engine_t *e, uint64_t seen)
     void take_keys(chunk_t *c, const void *keys, uint32_t n, const int version)
 
 cdef extern from "flowcache.h" nogil:
@@ -95,9 +94,9 @@ cdef inline void probe(
 
 
 cdef void begin(
-    call_t *call, FlowCache cache, const engine_t *e, uint64_t seen, const flow_view *v, int version
+    call_t *call, FlowCache cache, const engine_t *e, uint64_t fixed, const flow_view *v, int version
 ) noexcept nogil:
-    call.c.version = version_of(e, seen)
+    call.c.version = fixed - e.base
     call.t, call.e, call.v = &cache.t, e, v[0]
     call.v.stamp |= version == 6
     call.m.count = 0
@@ -211,7 +210,9 @@ def lookup(Batch batch not None, FlowCache cache not None, RuleSet rules not Non
     cdef bint whose = connections
     cdef uint64_t began
     cdef flow_view v
-    cdef uint64_t seen
+    cdef uint64_t fixed
+    cdef engine_t *four
+    cdef engine_t *sixes
     cdef call_t call
     cdef int place
     if not 0 <= way <= 1:
@@ -234,10 +235,10 @@ def lookup(Batch batch not None, FlowCache cache not None, RuleSet rules not Non
             with nogil:
                 memset(batch.b.rule, 0xFF, <size_t> batch.b.count * 4)
                 call.hits = call.misses = 0
-                seen = rules.seen()
-                begin(&call, cache, rules.read4(), seen, &v, 4)
+                fixed = rules.read(&four, &sixes)
+                begin(&call, cache, four, fixed, &v, 4)
                 if run_batch(&call, &batch.b, 4, way, where, whose):
-                    begin(&call, cache, rules.read6(), seen, &v, 6)
+                    begin(&call, cache, sixes, fixed, &v, 6)
                     run_batch(&call, &batch.b, 6, way, where, whose)
                 rules.leave(place)
                 for i in range(batch.b.count):
@@ -260,7 +261,9 @@ def lookup_keys(FlowCache cache not None, RuleSet rules not None, keys, out, ver
     cdef bint direct
     cdef uint64_t began
     cdef flow_view v
-    cdef uint64_t seen
+    cdef uint64_t fixed
+    cdef engine_t *four
+    cdef engine_t *sixes
     cdef call_t call
     if version not in (4, 6):
         raise ValueError("version is 4 or 6")
@@ -290,8 +293,8 @@ def lookup_keys(FlowCache cache not None, RuleSet rules not None, keys, out, ver
                     place = rules.enter()
                     with nogil:
                         call.hits = call.misses = 0
-                        seen = rules.seen()
-                        begin(&call, cache, rules.read6() if six else rules.read4(), seen, &v, 6 if six else 4)
+                        fixed = rules.read(&four, &sixes)
+                        begin(&call, cache, sixes if six else four, fixed, &v, 6 if six else 4)
                         if direct:
                             past(
                                 &call, <const uint8_t *> k.buf, <const uint16_t *> m.buf, <uint32_t> n,

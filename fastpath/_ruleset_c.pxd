@@ -3,14 +3,16 @@
 from cpython.array cimport array
 from libc.stdint cimport uint32_t, uint64_t
 
+from fastpath._atomic cimport np_load_engine, np_load_epoch, np_store_epoch
 from fastpath._classify cimport engine_t
 
 cdef enum:
     READERS = 64
 
 cdef class RuleSet:
-    cdef engine_t *engine4              # never NULL; published and read atomically
+    cdef engine_t *engine4              # never NULL; the writer's
     cdef engine_t *engine6
+    cdef engine_t *latest               # of both, the one published last; read atomically
     cdef uint64_t epoch                 # advanced by every publication
     # The epoch that a reader began in << 1, or the version that it has fixed << 1 | 1; 0: nobody.
     cdef uint64_t[READERS] reading
@@ -22,13 +24,22 @@ cdef class RuleSet:
     cdef uint64_t changes
 
     cdef int enter(self) except -1      # a reader begins: its place
-    cdef void leave(self, int place) noexcept nogil
-    cdef uint64_t seen(self) noexcept nogil         # between the two: the version that the reader fixes, first of all
-    # The version that it looks up in, if all of its lookups are in one family's engine. Not needed, but changes of
-    # buckets that it needs again and again are then fewer steps away.
-    cdef void fix(self, int place, uint64_t version) noexcept nogil
-    cdef engine_t *read4(self) noexcept nogil
-    cdef engine_t *read6(self) noexcept nogil
+    cdef inline void leave(self, int place) noexcept nogil:
+        np_store_epoch(&self.reading[place], 0)
+
+    # Between the two, the version that the reader fixes and what it looks up in. One pointer leads to both: read one by one,
+    # they might be of before and after a transaction. What is published just before its version is, is of that version.
+    cdef inline uint64_t read(self, engine_t **four, engine_t **six) noexcept nogil:
+        cdef uint64_t seen = np_load_epoch(&self.epoch)
+        cdef engine_t *e = np_load_engine(&self.latest)
+        four[0] = e.mate if e.six else e
+        six[0] = e if e.six else e.mate
+        return e.version if e.version > seen else seen
+
+    # It looks up in this version. Not needed, but changes of buckets that it needs again and again are then fewer steps away.
+    cdef inline void fix(self, int place, uint64_t version) noexcept nogil:
+        np_store_epoch(&self.reading[place], version << 1 | 1)
+
     cdef bint has(self, id)
     cdef array transact(self, bytes added, array removed, bytes replacement, array changed)
     cdef int build(self) except -1

@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from fastpath._atomic cimport np_claim, np_load_engine, np_load_epoch, np_store_engine, np_store_epoch
+from fastpath._atomic cimport np_claim, np_load_epoch, np_store_engine, np_store_epoch
 from fastpath._classify cimport WORDS4, WORDS6, engine_t, wide_rule
 from fastpath._broad_c cimport ranks_of
 from fastpath._engine_c cimport (
@@ -40,10 +40,18 @@ cdef void publish(RuleSet self, draft_t *d) noexcept nogil:
     cdef state_t *s = <state_t *> self.state
     cdef uint64_t oldest, e
     cdef int i, k
+    cdef engine_t *latest = NULL
     for k in range(2):
         if d[k].next != NULL:
-            d[k].next.ids, d[k].next.version = s.store.ids, s.store.next_epoch
-            np_store_engine(&self.engine6 if k else &self.engine4, d[k].next)
+            latest = d[k].next
+            latest.ids, latest.version, latest.six = s.store.ids, s.store.next_epoch, k
+            if k:
+                self.engine6 = latest
+            else:
+                self.engine4 = latest
+    if latest != NULL:
+        latest.mate = self.engine4 if latest.six else self.engine6
+        np_store_engine(&self.latest, latest)
     np_store_epoch(&self.epoch, s.store.next_epoch)
     succeed(&s.store, d)
     oldest = s.store.next_epoch
@@ -183,7 +191,7 @@ cdef int take_over(RuleSet self, state_t *s, RuleSet other, state_t *o) noexcept
         free(ids)       # never published
     s.store.ids, s.ids_room = o.store.ids, o.ids_room
     o.store.ids = NULL
-    other.engine4 = other.engine6 = NULL
+    other.engine4 = other.engine6 = other.latest = NULL
     s.rule, o.rule = o.rule, s.rule
     s.rules, s.room, s.free_rule, s.live, s.next_number = o.rules, o.room, o.free_rule, o.live, o.next_number
     s.since_build, s.broken = o.since_build, False
@@ -217,6 +225,7 @@ cdef class RuleSet:
             raise MemoryError
         self.engine4.pending = self.engine6.pending = &s.store.pending
         self.engine4.version = self.engine6.version = s.store.pending = 1
+        self.engine6.six, self.engine6.mate, self.latest = True, self.engine4, self.engine6
 
     def __init__(self, rules=(), *, background=True):
         self.background = False
@@ -250,21 +259,6 @@ cdef class RuleSet:
             if np_load_epoch(&self.reading[i]) == 0 and np_claim(&self.reading[i], now << 1):
                 return i
         raise RuntimeError(f"more than {READERS} threads look up at once")
-
-    cdef void leave(self, int place) noexcept nogil:
-        np_store_epoch(&self.reading[place], 0)
-
-    cdef void fix(self, int place, uint64_t version) noexcept nogil:
-        np_store_epoch(&self.reading[place], version << 1 | 1)
-
-    cdef uint64_t seen(self) noexcept nogil:
-        return np_load_epoch(&self.epoch)
-
-    cdef engine_t *read4(self) noexcept nogil:
-        return np_load_engine(&self.engine4)
-
-    cdef engine_t *read6(self) noexcept nogil:
-        return np_load_engine(&self.engine6)
 
     def update(self, add=(), remove=(), replace=None):
         # What is worked on without the GIL belongs to nobody else.

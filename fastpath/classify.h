@@ -91,12 +91,6 @@ FOLDED uint32_t leaf_pass(const engine_t *e, chunk_t *c, uint32_t n, const int v
     return more;
 }
 
-/* The version that a lookup fixes, given what `RuleSet.seen` said just before the engine was read. An engine may be
- * published just before its version is. */
-static inline uint64_t version_of(const engine_t *e, uint64_t seen) {
-    return (e->version > seen ? e->version : seen) - e->base;
-}
-
 /* A word that a writer stores beside us, and with it what it leads to. */
 static inline uint32_t load_word(const uint32_t *at) {
 #if defined(__SANITIZE_THREAD__)

@@ -99,7 +99,7 @@ typedef struct {
  * there before. A reader fixes its version as it begins and goes back to what its version had; so a lookup
  * sees a transaction whole or not at all, whatever is written meanwhile, and nobody waits. What a reader may go back
  * to is kept until it has left. */
-typedef struct {
+typedef struct engine {
     uint32_t tables, deltas, tails, extras;
     uint32_t removed;       /* how many places of the broad rules are empty */
     table_t table[TABLES];
@@ -119,6 +119,8 @@ typedef struct {
     uint64_t base;          /* the version in which it was built; runs of then have 0 in `came` */
     uint64_t version;       /* since when it is as it is, but for words */
     uint32_t *ids;          /* by the last 32 bits of a rank; NULL: the same */
+    int six;                /* of IPv6 rules */
+    struct engine *mate;    /* that of the other IP version's when this one was published */
 } engine_t;
 
 /* What one chunk of keys needs; the caller sets `count`, `version` and `key`. */

@@ -6,7 +6,7 @@ environment_stamp() {
         python3 -c 'import sys; print(sys.version, sys.base_prefix)'
         pwd
         echo "${NODEPLANE_BUILD:-release}"
-        cat pyproject.toml setup.py fastpath/*.pyx fastpath/*.pxd
+        cat pyproject.toml setup.py fastpath/*.pyx fastpath/*.pxd fastpath/*.h
     } | sha256sum
 }
 

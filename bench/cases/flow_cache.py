@@ -41,6 +41,8 @@ def run(bench: Context) -> None:
     )
     for name in bench.options.rules or RULES:
         rules = sets.load(name, bench.options.seed)
+        if rules.version != 4:
+            raise ValueError(f"{name}: flow-cache takes IPv4 rules")
         uniform = traces.uniform(rules, bench.options.seed, max(FLOWS))
         pieces = list(dict.fromkeys(uniform.keys[at : at + 16] for at in range(0, len(uniform.keys), 16)))
         for flows in FLOWS:

@@ -14,9 +14,11 @@ from typing import Any, Final
 
 import pytest
 
+from fastpath import five_tuple
 from fastpath.rules import Header, Rule, key, matches
 from tests import rulesets
-from tests.twins import needs_build, stages
+from tests.frames import ethernet, ip, tcp
+from tests.twins import BATCH_C, needs_build, stages
 
 SECONDS = float(os.environ.get("NODEPLANE_FUZZ_SECONDS", "0"))
 """Of each test that may take long: `make threads SECONDS=180`, or 180 for the readers of every level."""
@@ -158,6 +160,50 @@ def run(stage: ModuleType, seed: int, version: int, changes: int, readers: int) 
 @pytest.mark.parametrize("stage", stages("classify")[1:])
 def test_every_lookup_sees_one_version(stage: ModuleType, version: int) -> None:
     run(stage, 3, version, 400, 2)
+
+
+@needs_build
+@pytest.mark.parametrize("broad", [True, False])
+@pytest.mark.parametrize("stage", stages("classify")[1:])
+def test_a_batch_of_both_ip_versions_sees_one_version_of_the_rules(stage: ModuleType, broad: bool) -> None:
+    """Each transaction adds or removes a rule for IPv4 and one for IPv6: both win, or neither."""
+    kinds = [
+        (0x0800, ip(4, 6, tcp(4, b"", flags=2)), IPv4Network),
+        (0x86DD, ip(6, 6, tcp(6, b"", flags=2)), IPv6Network),
+    ]
+    frames = [ethernet(kind) + packet for kind, packet, _ in kinds]
+    batch = BATCH_C.Batch(2048, slot=256)  # type: ignore[union-attr]
+    batch.fill(frames * 1024)
+    importlib.import_module("fastpath._flow_c").extract(batch)
+    sources = [five_tuple(frame)[0] for frame in frames]  # type: ignore[index]
+    pair = [
+        Rule(priority=5, version=4 if net is IPv4Network else 6, source=None if broad else net(source))
+        for source, (_, _, net) in zip(sources, kinds, strict=True)
+    ]
+    # Enough others that narrow rules live in tables.
+    others = [
+        Rule(priority=9, source=net((i << bits, 32))) for net, bits in ((IPv4Network, 0), (IPv6Network, 96))
+        for i in range(1, 1400)
+    ]  # fmt: skip
+    rules = importlib.import_module("fastpath._ruleset_c").RuleSet(others)
+    done, seen = threading.Event(), set()
+
+    def look_up() -> None:
+        while not done.is_set():
+            stage.lookup(batch, rules)
+            seen.add((frozenset(batch.rule[0:2048:2]), frozenset(batch.rule[1:2048:2])))
+
+    reader = threading.Thread(target=look_up)
+    reader.start()
+    try:
+        for _ in range(6000):
+            rules.update(remove=rules.update(add=pair))
+    finally:
+        done.set()
+        reader.join()
+    for four, six in seen:
+        assert len(four) == len(six) == 1
+        assert (four == {-1}) == (six == {-1})
 
 
 @needs_build
