@@ -104,12 +104,12 @@ def _check_input(rules: tuple[str, ...], trace: Path | None) -> None:
 @bench.command()
 @click.argument("cases", nargs=-1, required=True, callback=_cases, metavar="CASE...")
 @click.option("--with", "peers", default="", callback=_peers, metavar="NAMES",
-              help=f"Also measure these: {','.join(PEERS)} or all. acl needs libdpdk-dev, the others are fetched.")  # fmt: skip
+              help=f"Also measure these: {','.join(PEERS)} or all. acl needs libdpdk-dev.")  # fmt: skip
 @click.option("--networks", type=click.IntRange(1, 5000), help="Number of networks, where a case has many.")
 @click.option("--profile", "profiles", multiple=True, callback=_profiles, metavar="NAME",
               help="Packets of the per-packet cases, such as v6-tcp-imix-1m-zipf; repeatable.")  # fmt: skip
 @click.option("--rules", multiple=True, metavar="FILE|SET",
-              help="Of classify and flow-cache: a ClassBench filter file or a generated set such as acl-10k; repeatable.")  # fmt: skip
+              help="Of classify, flow-cache: a ClassBench filter file or a set such as acl-10k.")  # fmt: skip
 @click.option("--trace", type=click.Path(dir_okay=False, path_type=Path),
               help="Of classify: headers for the one file of --rules.")  # fmt: skip
 @click.option("--zipf", type=click.FloatRange(0, 5), help="Of classify: draw the trace anew by Zipf's law.")

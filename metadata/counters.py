@@ -21,6 +21,7 @@ DROP_REASONS: dict[str, str] = {
     "idle": "A kept connection was not used in time.",
     "too_many_connections": "The network has as many open connections as it may.",
     "too_many_connections_of_port": "The port has as many open connections as it may.",
+    "not_watched": "The kernel had no memory or descriptor for reading from one more kept connection.",
     "rate_limited": "The port makes more requests than its rate limit allows: 429.",
     "too_many_held": "The network has as many waiting requests as it may.",
     "slow_backend": "The backend did not answer in time: 504.",

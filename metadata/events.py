@@ -35,7 +35,8 @@ EVENTS: dict[str, Event] = {
         "error", "Connections could not be accepted (no file descriptors or memory); tried again in a second."
     ),
     "metadata.request_failed": Event(
-        "error", "A request ended by an unexpected error and got 500; it is a bug, report it."
+        "error",
+        "A request ended by an unexpected error and got 500, or its connection was closed; it is a bug, report it.",
     ),
     "metadata.nova_unreachable": Event(
         "warning",

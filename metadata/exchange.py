@@ -80,9 +80,10 @@ class Exchange:
             taken = self._calls.send_each([stream.descriptor for stream, _ in going], [data for _, data in going])
             for (stream, data), count in zip(going, taken, strict=True):
                 try:
-                    stream.sent(data, count, now)
+                    if stream.state is SENDING:
+                        stream.sent(data, count, now)
                 except Exception as failure:
-                    _give_up(stream, failure)
+                    give_up(stream, failure)
 
     def close(self) -> None:
         """Watch nothing any more; all streams are closed."""
@@ -97,16 +98,22 @@ class Exchange:
         # Whose all of it is, before any of them can be closed and its number be another's.
         arrived = [(self._streams[descriptor], data) for descriptor, data in taken]
         self._in_round = True
-        for stream, data in arrived:
-            try:
-                stream.arrived(data)
-            except Exception as failure:
-                _give_up(stream, failure)
-        self._in_round = False
+        try:
+            for stream, data in arrived:
+                try:
+                    stream.arrived(data)
+                except Exception as failure:
+                    give_up(stream, failure)
+        finally:
+            self._in_round = False
         self.flush()
 
 
-def _give_up(stream: Stream, failure: Exception) -> None:
-    """A mistake with one connection is not to keep back what the others ask and are answered."""
-    events.log.error("metadata.request_failed", exc_info=failure, extra={"fields": {}})
-    stream.close()
+def give_up(stream: Stream, failure: Exception) -> None:
+    """Log a mistake with one connection and end it; it does not keep back what the others ask and are answered."""
+    fields = {"network": stream.listener.network_id}
+    events.log.error("metadata.request_failed", exc_info=failure, extra={"fields": fields})
+    try:
+        stream.close()
+    except Exception as another:
+        events.log.error("metadata.request_failed", exc_info=another, extra={"fields": fields})

@@ -20,7 +20,7 @@ from typing import Any
 from metadata import events, imds
 from metadata.connection import Connection
 from metadata.counters import Counters
-from metadata.exchange import Exchange, SocketCalls
+from metadata.exchange import Exchange, SocketCalls, give_up
 from metadata.http1 import READ_BYTES, Request, RequestMemo
 from metadata.identity import Caller, CallerLookup, Known
 from metadata.limits import Limiter, Window, limiter
@@ -350,10 +350,13 @@ class MetadataServer:
         self.flush()
         now = loop.time()
         for connection in list(self._waiting):
-            if connection.deadline <= now:
-                connection.expire()
-            else:
-                connection.look_out()
+            try:
+                if connection.deadline <= now:
+                    connection.expire()
+                else:
+                    connection.look_out()
+            except Exception as failure:
+                give_up(connection, failure)
         self._sweep = loop.call_later(self.settings.sweep_seconds, self._expire, loop) if self._waiting else None
 
 

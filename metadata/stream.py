@@ -271,9 +271,14 @@ class Stream:
         self.deadline = self.listener.loop.time() + seconds
 
     def watch(self) -> None:
-        """Read when there is something to read."""
+        """Read when there is something to read. Where the kernel has no memory or descriptor for that, close."""
         if not self._watching:
-            self.listener.server.exchange.watch(self.descriptor, self, self.listener.loop)
+            try:
+                self.listener.server.exchange.watch(self.descriptor, self, self.listener.loop)
+            except OSError:
+                self.listener.counters.drop("not_watched")
+                self.close()
+                return
             self._watching = True
 
     def look_out(self) -> None:
@@ -312,16 +317,17 @@ class Stream:
         if self.state is not WAITING:
             self._look_away()
             return
-        with suppress(BlockingIOError, InterruptedError):
-            try:
-                there = self._sock.recv(1, socket.MSG_PEEK)
-            except ConnectionError:
-                there = b""
-            if there:
-                self._peeked = True
-                self._look_away()
-            else:
-                self.lost()
+        try:
+            there = self._sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            there = b""
+        if there:
+            self._peeked = True
+            self._look_away()
+        else:
+            self.lost()
 
     def _look_away(self) -> None:
         if self._looking:

@@ -167,7 +167,7 @@ def test_every_lookup_sees_one_version(stage: ModuleType, version: int) -> None:
 @pytest.mark.parametrize("stage", stages("classify")[1:])
 def test_a_batch_of_both_ip_versions_sees_one_version_of_the_rules(stage: ModuleType, broad: bool) -> None:
     """Each transaction adds or removes a rule for IPv4 and one for IPv6: both win, or neither."""
-    kinds = [
+    kinds: list[tuple[int, bytes, Any]] = [
         (0x0800, ip(4, 6, tcp(4, b"", flags=2)), IPv4Network),
         (0x86DD, ip(6, 6, tcp(6, b"", flags=2)), IPv6Network),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from metadata.connection import Connection
-from metadata.exchange import ROUND
+from metadata.exchange import ROUND, Exchange
 from metadata.http1 import Request
 from metadata.identity import Caller, Known
 from metadata.responses import TEXT, Response
@@ -289,3 +290,53 @@ def test_the_end_of_a_kept_connection_is_noticed(run: Run) -> None:
             assert not it.server.exchange._streams
 
     run(test())
+
+
+def test_a_connection_that_cannot_be_watched_is_closed_and_the_others_keep_their_deadlines(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No memory or descriptors: also when it ends by an error answer in the sweep that looks after all others."""
+
+    def fail(self: Exchange, *arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    async def test() -> None:
+        settings = Settings(defer_accept_seconds=0, sweep_seconds=0.01, hold_seconds=0.05, idle_timeout=0.1)
+        async with lab(settings) as it:
+            it.ports.know("blue", A, FULL)
+            _, waiting = await kept(it)
+            held = await it.guest(B)  # nobody knows it
+            await held.send(b"GET / HTTP/1.1\r\n\r\n")
+            await until(lambda: it.server.listeners["blue"].held)
+            with monkeypatch.context() as patched:
+                patched.setattr(Exchange, "watch", fail)
+                status, headers, _ = await held.answer()
+                assert (status, headers["retry-after"]) == (503, "1")
+                assert await held.rest() in (b"", b"<reset>")
+                assert it.server.totals().dropped == {"not_watched": 1}
+            await until(lambda: waiting.state is State.CLOSED)
+            assert it.server.totals().dropped == {"not_watched": 1, "idle": 1}
+
+    run(test())
+
+
+def test_a_mistake_in_the_sweep_is_one_connection_s(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        settings = Settings(defer_accept_seconds=0, sweep_seconds=0.01, idle_timeout=0.05)
+        async with lab(settings) as it:
+            it.ports.know("blue", A, FULL)
+            (_, first), (_, second) = await kept(it), await kept(it)
+            expire = Connection.expire
+
+            def broken(self: Connection) -> None:
+                if self is first:
+                    raise RuntimeError("a mistake")
+                expire(self)
+
+            monkeypatch.setattr(Connection, "expire", broken)
+            await until(lambda: first.state is second.state is State.CLOSED)
+
+    run(test())
+    assert {record.message for record in caplog.records} == {"metadata.request_failed"}
