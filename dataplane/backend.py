@@ -79,9 +79,11 @@ class NodeBackend:
         """The committed objects of a kind by id."""
         return self._store.desired.of_kind(kind)
 
-    def leases(self, network_id: NetworkId | None) -> Sequence[LeaseRow]:
-        """What guests were told, of one network or all."""
-        return self._leases.rows(network_id)
+    async def leases(self, network_id: NetworkId | None) -> Sequence[LeaseRow]:
+        """What guests were told, of one network or all. What is shown survives a crash."""
+        rows = self._leases.rows(network_id)
+        await self._store.settled()
+        return rows
 
     async def explain_metadata(self, question: MetadataQuestion) -> MetadataExplanation:
         """What becomes of a metadata request, by the parts that answer guests."""

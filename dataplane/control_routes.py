@@ -55,8 +55,8 @@ class Backend(Protocol):
     def objects(self, kind: Kind) -> Mapping[str, Object]:
         """The committed objects of a kind by id; a view, not changed by the caller."""
 
-    def leases(self, network_id: NetworkId | None) -> Sequence[LeaseRow]:
-        """What guests were told, of one network or all."""
+    async def leases(self, network_id: NetworkId | None) -> Sequence[LeaseRow]:
+        """What guests were told, of one network or all; what is returned survives a crash."""
 
     def status(self) -> Status:
         """The state of the node, now; quick, since probes ask often."""
@@ -197,7 +197,7 @@ class Routes:
 
     async def _leases(self, request: web.Request) -> web.Response:
         network = request.query.get("network_id")
-        return _json({"leases": list(self._backend.leases(NetworkId(network) if network else None))})
+        return _json({"leases": list(await self._backend.leases(NetworkId(network) if network else None))})
 
     async def _status(self, request: web.Request) -> web.Response:
         return _json(self._backend.status())

@@ -150,6 +150,13 @@ class Store:
         """The journal of leases, longest unheard first. Raises StoreError."""
         return await self._ask(store_writer.load_leases)
 
+    async def settled(self) -> None:
+        """Return when the lease rows recorded so far are in the journal. Raises StoreError when the store is closed.
+
+        A disk that refuses them is not waited for: they are written when it recovers.
+        """
+        await self._ask(store_writer.settled)
+
     def password(self, instance: str) -> bytes:
         """The password that the instance with this uuid has posted, durably; empty if there is none."""
         return self._passwords.get(instance, b"")

@@ -1,7 +1,7 @@
 """The one thread that touches the database: transactions in groups, one sync for all that wait.
 
 While a commit is being synced the next transactions gather in the queue; they then share one commit. Nothing is ever
-delayed for that, except lease rows, which nobody waits for.
+delayed for that, except the lease rows of a storm.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from dataplane.indexes import kind_of
 from dataplane.leases import MAX_LEASES, LeaseKey, LeaseRow
 from dataplane.model import CLASSES, Change, Kind, Object
 
-# Chosen: longest time that a lease row waits for company; a row lost in a crash costs a view, not a guest.
+# Chosen: least time between two commits of nothing but lease rows. The first row after a pause is written at once,
+# those of a storm share commits; a row lost in a crash costs a view, not a guest.
 LEASE_DELAY_SECONDS = 0.25
 
 _DECODERS: dict[Kind, msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(cls) for kind, cls in CLASSES.items()}
@@ -71,6 +72,8 @@ class Writer:
         self._dead_epoch = -1
         self._leases: dict[LeaseKey, LeaseRow | None] = {}
         self._leases_queued = False
+        self._leases_due = 0.0
+        """By time.monotonic, when lease rows need not wait for company any longer."""
         self._leases_lock = threading.Lock()
         self._lock_file = -1
         self._thread = threading.Thread(target=self._run, name="nodeplane-store", daemon=True)
@@ -152,7 +155,6 @@ class Writer:
     def _gather(self) -> tuple[list[Transaction | Question], bool]:
         """At least one job, and all others that are there; waits for company if only lease rows are to be written."""
         jobs: list[Transaction | Question] = []
-        deadline = time.monotonic() + LEASE_DELAY_SECONDS
         job = self._queue.get()
         while True:
             if job is None:
@@ -160,7 +162,7 @@ class Writer:
             if isinstance(job, Transaction) or job.work is not _nothing:
                 jobs.append(job)
             try:
-                wait = None if jobs else max(0.0, deadline - time.monotonic())
+                wait = None if jobs else max(0.0, self._leases_due - time.monotonic())
                 job = self._queue.get(block=wait is not None, timeout=wait)
             except queue.Empty:
                 return jobs, True
@@ -171,7 +173,9 @@ class Writer:
         with self._leases_lock:
             leases, self._leases = self._leases, {}
             self._leases_queued = False
-        if not wanted and not leases:
+        if leases:
+            self._leases_due = time.monotonic() + LEASE_DELAY_SECONDS
+        elif not wanted:
             return
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -268,6 +272,10 @@ def _write_leases(connection: sqlite3.Connection, leases: dict[LeaseKey, LeaseRo
     connection.executemany(
         "INSERT OR REPLACE INTO leases (port_id, address, body) VALUES (?, ?, CAST(? AS TEXT))", kept
     )
+
+
+def settled(connection: sqlite3.Connection) -> None:
+    """The work of a job that only wants what was told before it written, as far as the disk takes it."""
 
 
 def _nothing(connection: sqlite3.Connection) -> None:

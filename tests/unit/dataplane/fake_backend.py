@@ -94,7 +94,7 @@ class FakeBackend:
     def objects(self, kind: Kind) -> Mapping[str, Object]:
         return self.desired.of_kind(kind)
 
-    def leases(self, network_id: NetworkId | None) -> Sequence[LeaseRow]:
+    async def leases(self, network_id: NetworkId | None) -> Sequence[LeaseRow]:
         return [row for row in self.rows if network_id is None or row.network_id == network_id]
 
     def status(self) -> Status:

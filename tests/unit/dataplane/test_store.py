@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from dataplane import store_writer
 from dataplane.desired import Desired
 from dataplane.errors import DocumentError, GapError, StoreError
 from dataplane.leases import LeaseRow
@@ -317,6 +319,17 @@ async def test_the_journal_of_leases(store: Store) -> None:
     again = await reopen(again)
     assert await again.load_leases() == [lease(7), lease(8)]
     await again.close()
+
+
+@pytest.mark.asyncio
+async def test_what_is_settled_survives_a_crash(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file as another process finds it, while nothing else makes the writer go on."""
+    monkeypatch.setattr("dataplane.store_writer.LEASE_DELAY_SECONDS", 3600.0)
+    for number in (5, 6):
+        store.record_leases([lease(number)])
+        await store.settled()
+    with contextlib.closing(sqlite3.connect(store._writer._path)) as other:
+        assert store_writer.load_leases(other) == [lease(5), lease(6)]
 
 
 @pytest.mark.asyncio

@@ -88,6 +88,22 @@ def test_lease_rows_are_written_without_anyone_else(desk: Desk) -> None:
     assert desk.ask(store_writer.load_leases) == [lease(100.0)]
 
 
+def test_the_first_lease_row_is_written_at_once_and_a_storm_shares_a_commit(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_writer, "LEASE_DELAY_SECONDS", 3600.0)
+    written: queue.SimpleQueue[str] = queue.SimpleQueue()
+    desk.ask(lambda c: c.set_trace_callback(lambda sql: written.put(sql) if sql == "COMMIT" else None))
+    desk.writer.record_leases([lease(1.0)], [])
+    written.get(timeout=SECONDS)
+    for updated in range(2, 100):
+        desk.writer.record_leases([lease(float(updated))], [])
+    assert written.empty()
+    desk.ask(store_writer.settled)
+    assert written.qsize() == 1
+    assert desk.ask(store_writer.load_leases) == [lease(99.0)]
+
+
 def test_lease_rows_that_could_not_be_written_are_kept(desk: Desk) -> None:
     tried: list[str] = []
     desk.ask(lambda c: (c.execute("PRAGMA query_only = ON"), c.set_trace_callback(tried.append)))
