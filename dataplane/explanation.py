@@ -42,7 +42,7 @@ class Upstream(Reply, frozen=True, kw_only=True):
     method: str
     url: str
     headers: dict[str, str]
-    """Those that say who is asking; `...` stands for a signature."""
+    """Those that say who is asking, without the signature."""
 
 
 class MetadataExplanation(Reply, frozen=True, kw_only=True):

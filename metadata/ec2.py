@@ -62,8 +62,24 @@ def find(document: InstanceDocument, elements: tuple[str, ...]) -> Response | No
         return _answer(document, tree, path) or _answer(document, _extended(document, tree, _NEWEST), path)
     if not _is_date(version):
         return None
-    known = [index for index, name in enumerate(VERSIONS) if name <= version]
-    return _answer(document, _extended(document, _render(document, known[-1] if known else 0), version), path, OCTETS)
+    tree = _render(document, VERSIONS.index(_before(version)))
+    return _answer(document, _extended(document, tree, version), path, OCTETS)
+
+
+def of_nova(version: str) -> str:
+    """What Nova is asked for in the place of a version, as it answers 404 for AWS's dates.
+
+    Clients take that for "there is no configuration" (Ignition) or begin anew with an old version (cloud-init). After
+    Nova's last version it is `latest`, which is kept once for all its names.
+    """
+    if version in VERSIONS or not _is_date(version):
+        return version
+    return LATEST if version > VERSIONS[-1] else _before(version)
+
+
+def _before(version: str) -> str:
+    """Nova's last version before a date, or its first."""
+    return max((name for name in VERSIONS[1:] if name <= version), default=VERSIONS[0])
 
 
 def _answer(

@@ -98,7 +98,8 @@ class NovaBackend:
         if target is None:
             return not_found("ec2")
         method = "GET" if request.method == "HEAD" else request.method
-        if method not in METHODS:
+        # Nova looks at the method where the password is, and nowhere else.
+        if method != "GET" and (target.kind != "password" or method not in METHODS):
             return method_not_allowed(target.api)
         headers = request.headers
         if method != "GET" or target.kind == "password" or request.body not in _NO_BODY:

@@ -37,7 +37,7 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     api: str
     """`ec2` or `openstack`, for counters."""
     elements: tuple[str, ...]
-    """The normalised path; the first is `ec2` or `openstack`."""
+    """The normalised path; the first is `ec2` or `openstack`, and after `ec2` a date is one of Nova's versions."""
 
 
 def route(target: bytes) -> Route | None:
@@ -52,6 +52,8 @@ def _route_of(path: bytes) -> Route | None:
     elements = split_path(path)
     if elements is None or elements[0] not in (ec2.API, openstack.API):
         return None
+    if elements[0] == ec2.API and len(elements) > 1:
+        elements = (ec2.API, ec2.of_nova(elements[1]), *elements[2:])
     return Route(path_of(elements), _kind(elements), elements[0], elements)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from typing import Any, NamedTuple
 
 NETWORKS = ("blue", "green", "red")
@@ -202,8 +203,9 @@ DOCUMENTS = {
 
 
 def nova_body(instance: str, owner: str, version: int, target: str) -> bytes:
-    """What the stand-in for Nova answers."""
-    return f"nova {instance} {owner} v{version} {target}".encode()
+    """What the stand-in for Nova answers; for a version of AWS's it is asked for its newest."""
+    asked = re.sub(r"^/20[12][0-9]-[0-9]{2}-[0-9]{2}/", "/latest/", target)
+    return f"nova {instance} {owner} v{version} {asked}".encode()
 
 
 def parsed(text: str) -> dict[str, Any]:

@@ -1,5 +1,9 @@
 """A stand-in for Nova's metadata API: the checks of nova/api/metadata/handler.py before the documents of metadata.tree.
 
+Compared path by path with the code of nova 34.0.0 (every version, AWS's dates, every item, slashes, what there is not):
+status, type and text are the same, but for what Nova fails at with 500, an item below user-data, and network_data.json,
+which Nova has in every version and lists from 2015-10-15 on.
+
 As a process: `python -m tests.nova ADDRESS PORT FILE`, where FILE holds what `from_json` reads.
 """
 
@@ -21,9 +25,12 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import web
 
+from metadata import ec2, nocloud, openstack
+from metadata.nova_route import path_of
 from metadata.passwords import MemoryPasswords
 from metadata.records import InstanceDocument
-from metadata.tree import answer
+from metadata.responses import Response, not_found
+from metadata.tree import answer, split_path
 
 SECRET = "s3cr3t"
 
@@ -73,7 +80,7 @@ class Nova:
         self.bodies.append(await request.read())
         # Nova answers this before it looks at any header.
         if posixpath.normpath(unquote(request.path)) == "/":
-            return web.Response(body=b"1.0\nlatest", content_type="text/plain")
+            return web.Response(body=ec2.versions().content(), content_type="text/plain")
         for name in ("X-Instance-ID", "X-Tenant-ID", "X-Instance-ID-Signature", "X-Forwarded-For"):
             if len(request.headers.getall(name, ())) > 1:
                 return _failed(400, f"Multiple {name} headers found within request.")
@@ -85,12 +92,26 @@ class Nova:
         if self.hook is not None and (response := await self.hook(request)) is not None:  # type: ignore[arg-type]
             return response
         body = self.bodies[-1] if "Content-Length" in request.headers else None
-        given = answer(found, request.method, request.raw_path.encode(), 1.7e9, body=body, store=self.passwords)
+        given = self._document(found, request.method, request.raw_path.encode(), body)
         return web.Response(
             status=given.status,
             body=given.content(),
             headers={"Content-Type": given.content_type, **dict(given.headers)},
         )
+
+    def _document(self, found: InstanceDocument, method: str, target: bytes, body: bytes | None) -> Response:
+        """As nova/api/metadata/base.py: its own versions only, nothing of AWS's, and any method but for passwords."""
+        elements = split_path(target)
+        if elements is None or elements[0] == nocloud.API:
+            return not_found(ec2.API)
+        if elements[0] == ec2.API and elements[1:]:
+            if elements[1] not in (*ec2.VERSIONS, ec2.LATEST):
+                return not_found(ec2.API)
+            if elements[1] == ec2.LATEST:
+                target = path_of((ec2.API, ec2.VERSIONS[-1], *elements[2:])).encode()
+        if openstack.PASSWORD not in elements:
+            method = "GET"
+        return answer(found, method, target, 1.7e9, body=body, store=self.passwords)
 
     def _by_instance(self, request: web.BaseRequest) -> InstanceDocument | web.Response:
         instance_id = request.headers.get("X-Instance-ID")

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from scripts import lab
+from tests.nova import SECRET
+from tests.system.nova_process import CONFIG as NOVA_CONFIG
+from tests.system.nova_process import INSTANCES, Upstream
 
 MAC = "02:00:00:00:00:05"
 ADDRESS = "10.0.0.5"
@@ -59,3 +62,47 @@ def two_ports(daemon: lab.Daemon, plug: Callable[..., lab.Vm]) -> tuple[dict[str
     document["instances"] = [*document["instances"], instance]
     daemon.apply(document)
     return dict(document), plug("blue"), plug("second", mac="02:00:00:00:00:06")
+
+
+@pytest.fixture
+def nova_instances() -> list[dict[str, Any]]:
+    """What Nova knows; for a module to say otherwise."""
+    return INSTANCES
+
+
+@pytest.fixture
+def upstream(tmp_path: Path, nova_instances: list[dict[str, Any]]) -> Iterator[Upstream]:
+    """Nova's stand-in, serving."""
+    made = Upstream(tmp_path, nova_instances)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def nova_daemon(tmp_path: Path, upstream: Upstream) -> Iterator[lab.Daemon]:
+    """A daemon whose documents are Nova's, unless a network says otherwise; no secret may be in its log."""
+    instance = lab.Daemon(tmp_path / "daemon", config=NOVA_CONFIG)
+    instance.start()
+    yield instance
+    if instance.process is not None and instance.process.poll() is None:
+        instance.clear()
+        instance.stop()
+    assert "Traceback" not in instance.log.read_text()
+    assert SECRET not in instance.log.read_text()
+
+
+@pytest.fixture
+def nova_guests(nova_daemon: lab.Daemon, plug: Callable[..., lab.Vm]) -> dict[str, lab.Vm]:
+    """Two tenants whose documents are Nova's, and `own`, whose are the store's; all with an address."""
+    document: dict[str, Any] = dict(lab.documents("blue", "green", "own"))
+    document["networks"][2]["metadata_backend"] = "own"
+    # What only Nova knows: ports with a project are enough.
+    document["instances"] = document["instances"][2:]
+    for port, tenant in zip(document["ports"], ("blue", "green"), strict=False):
+        port["project_id"] = f"{tenant}-project"
+    nova_daemon.apply(document)
+    vms = {tenant: plug(tenant) for tenant in ("blue", "green", "own")}
+    for vm in vms.values():
+        vm.set_address("10.0.0.5/24")
+    return vms

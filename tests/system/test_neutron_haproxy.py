@@ -17,7 +17,7 @@ import pytest
 
 from scripts import lab
 from tests.nova import SECRET
-from tests.system.test_nova import PORT, Upstream
+from tests.system.nova_process import INSTANCES, PORT, Upstream
 
 HAPROXY = os.environ.get("NODEPLANE_HAPROXY", "")
 SOCKET = Path("/run/nodeplane/metadata_proxy")
@@ -319,7 +319,7 @@ def test_in_the_agents_place_with_its_own_configuration(
     assert "metadata_workers" in imported.stderr
     assert SECRET not in imported.stderr
     proxies("neutron")
-    nova = Upstream(tmp_path)
+    nova = Upstream(tmp_path, INSTANCES)
     nova.start()
     daemon = lab.Daemon(tmp_path / "daemon", config=imported.stdout)
     try:

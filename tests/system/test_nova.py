@@ -3,126 +3,25 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from scripts import lab
-from tests.nova import SECRET
+from tests.system.nova_process import INSTANCE, LARGE, PORT, Upstream
 
-PORT = 8775
-ROOT = Path(__file__).resolve().parents[2]
-INSTANCE = "00000000-0000-4000-8000-{:012x}"
 META_DATA = "/openstack/latest/meta_data.json"
 VENDOR_DATA = "/openstack/latest/vendor_data.json"
-LARGE = "0123456789" * 50_000
-CONFIG = f"""
-[metadata]
-backend = "nova"
-hold_seconds = 2.0
-[log]
-level = "debug"
-[nova]
-url = "http://127.0.0.1:{PORT}"
-shared_secret = "{SECRET}"
-hold_seconds = 2.0
-stale_after = 0.5
-cache_seconds = 1.0
-connections_per_project = 4
-"""
-
-
-@dataclass
-class Upstream:
-    """The stand-in's process; it stalls for the instance whose id is in `stall`."""
-
-    directory: Path
-    process: subprocess.Popen[str] | None = None
-
-    @property
-    def stall(self) -> Path:
-        return self.directory / "nova.stall"
-
-    def start(self) -> None:
-        self.load()
-        self.serve()
-
-    def load(self) -> None:
-        """All that takes time; nothing listens yet."""
-        file = self.directory / "nova.json"
-        file.write_text(json.dumps([
-            {"uuid": INSTANCE.format(number), "project_id": f"{tenant}-project", "hostname": f"{tenant}-at-nova",
-             "user_data": "AP8K" if tenant == "blue" else None,
-             "vendor_data": {"of": tenant, "large": LARGE} if tenant == "green" else {"of": tenant}}
-            for number, tenant in enumerate(("blue", "green", "own"), 1)
-        ]))  # fmt: skip
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.nova", "127.0.0.1", str(PORT), str(file)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-        )  # fmt: skip
-        self._says("loaded")
-
-    def serve(self) -> None:
-        assert self.process is not None
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        self._says("ready")
-
-    def stop(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-    def _says(self, word: str) -> None:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == f"{word}\n"
 
 
 @pytest.fixture
-def upstream(tmp_path: Path) -> Iterator[Upstream]:
-    made = Upstream(tmp_path)
-    made.start()
-    yield made
-    made.stop()
+def daemon(nova_daemon: lab.Daemon) -> lab.Daemon:
+    return nova_daemon
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, upstream: Upstream) -> Iterator[lab.Daemon]:
-    instance = lab.Daemon(tmp_path / "daemon", config=CONFIG)
-    instance.start()
-    yield instance
-    if instance.process is not None and instance.process.poll() is None:
-        instance.clear()
-        instance.stop()
-    assert "Traceback" not in instance.log.read_text()
-    assert SECRET not in instance.log.read_text()
-
-
-@pytest.fixture
-def guests(daemon: lab.Daemon, plug: Callable[..., lab.Vm]) -> dict[str, lab.Vm]:
-    """`own` is in a network with documents of the store."""
-    document: dict[str, Any] = dict(lab.documents("blue", "green", "own"))
-    document["networks"][2]["metadata_backend"] = "own"
-    # What only Nova knows: ports with a project are enough.
-    document["instances"] = document["instances"][2:]
-    for port, tenant in zip(document["ports"], ("blue", "green"), strict=False):
-        port["project_id"] = f"{tenant}-project"
-    daemon.apply(document)
-    vms = {tenant: plug(tenant) for tenant in ("blue", "green", "own")}
-    for vm in vms.values():
-        vm.set_address("10.0.0.5/24")
-    return vms
+def guests(nova_guests: dict[str, lab.Vm]) -> dict[str, lab.Vm]:
+    return nova_guests
 
 
 def hostname(vm: lab.Vm, *options: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from metadata.backend import RetiredError
+from metadata.http1 import Request
 from metadata.nova import NovaBackend
 from tests.nova import nova
 from tests.unit.metadata.asking import Clock, ask, proxy, subject
@@ -104,9 +105,46 @@ async def test_documents_are_kept_for_a_short_time() -> None:
         await ask(backend, META_DATA, range="bytes=0-1")
         await ask(backend, META_DATA, if_none_match="x")
         await ask(backend, META_DATA, accept="text/html")
-        await ask(backend, META_DATA, "PUT")
         await ask(backend, META_DATA + "?x=y")
-        assert len(upstream.asked) == 7
+        assert len(upstream.asked) == 6
+
+
+@pytest.mark.asyncio
+async def test_dates_of_aws_are_nova_s_newest_documents_and_kept_once() -> None:
+    async with nova(FULL) as upstream, proxy(upstream) as shared:
+        backend = NovaBackend(shared, subject(FULL))
+        newest = await ask(backend, "/latest/user-data")
+        assert newest.status == 200
+        for version in ("2016-09-02", "2019-10-01", "2021-03-23"):
+            assert await ask(backend, f"/{version}/user-data") is newest
+        assert upstream.paths == ["/latest/user-data"]
+        assert (await ask(backend, "/2008-12-31/meta-data/ami-id")).status == 200
+        assert upstream.paths[1:] == ["/2008-09-01/meta-data/ami-id"]
+        assert (
+            backend.upstream(Request("GET", b"/2019-10-01/user-data", True, None, {}))[1]
+            == f"{upstream.url}/latest/user-data"
+        )
+        # What AWS added, and what is no date, is Nova's to refuse.
+        for path in (
+            "/2021-03-23/dynamic/instance-identity/document",
+            "/2021-13-01/user-data",
+            "/latest/meta-data/mac",
+        ):
+            assert (await ask(backend, path)).status == 404
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "POST", "TRACE", "x"])
+async def test_other_methods_are_for_passwords_only(method: str) -> None:
+    async with nova(FULL) as upstream, proxy(upstream) as shared:
+        backend = NovaBackend(shared, subject(FULL))
+        for path in (META_DATA, "/latest/user-data", "/latest/meta-data/"):
+            found = await ask(backend, path, method, b"x")
+            assert found.status == 405
+            assert dict(found.headers)["Allow"] == "GET, HEAD"
+        assert not upstream.asked
+        found = await ask(backend, "/openstack/latest/password", method, b"x")
+        assert found.status == {"POST": 200, "TRACE": 405, "x": 405}.get(method, 400)
 
 
 @pytest.mark.asyncio

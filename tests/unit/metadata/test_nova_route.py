@@ -25,6 +25,16 @@ from metadata.nova_route import route
         (b"/x?\r\n \xff", "/x?%0D%0A%20%FF", "document"),
         (b"/%252e%252e/x", "/%252e%252e/x", "document"),
         (b"/@other:80/", "/@other:80", "document"),
+        (b"/2019-10-01/user-data", "/latest/user-data", "document"),
+        (b"/ec2/2021-03-23/meta-data/?x=2021-03-23", "/latest/meta-data?x=2021-03-23", "document"),
+        (b"/2009-04-05", "/latest", "document"),
+        (b"/2009-04-04/user-data", "/2009-04-04/user-data", "document"),
+        (b"/2008-12-31/meta-data", "/2008-09-01/meta-data", "document"),
+        (b"/1999-01-01/meta-data", "/1.0/meta-data", "document"),
+        (b"/2021-02-30/meta-data", "/2021-02-30/meta-data", "document"),
+        (b"/20210323/meta-data", "/20210323/meta-data", "document"),
+        (b"/latest/2021-03-23", "/latest/2021-03-23", "document"),
+        (b"/openstack/2021-03-23/user_data", "/openstack/2021-03-23/user_data", "document"),
     ],
 )
 def test_route(target: bytes, sent: str, kind: str) -> None:
