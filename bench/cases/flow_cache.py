@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from bench import compile
-from bench.classify import scan, sets, traces
+from bench.classify import scan, sets, stepping_aside, traces
 from bench.classify.files import Rules, Trace
 from bench.context import Case, Context
 from bench.perpacket import clock, native
@@ -36,9 +36,16 @@ def run(bench: Context) -> None:
         "cache. The cache has room for all flows and all of them are in it; it may not rest here."
     )
     bench.method(
+        f"{stepping_aside.OF_RULES}: the time of a call through a cache that may rest, with room for "
+        f"{stepping_aside.ROOM:,} flows, as a multiple of one past it, repetition by repetition, after it has found "
+        "out whether it helps."
+    )
+    bench.method(
         "C anchor: bench/load/flowcache.c, -O3 -march=native, one call for all keys. It does less: no counters, "
         "versions, eviction or protection against floods."
     )
+    from fastpath._ruleset_c import RuleSet
+
     for name in bench.options.rules or RULES:
         rules = sets.load(name, bench.options.seed)
         if rules.version != 4:
@@ -51,6 +58,8 @@ def run(bench: Context) -> None:
             once = Trace("uniform", rules.version, b"".join(some + some[: -len(some) % BATCH]))
             _race(bench, rules, once)
         _race(bench, rules, traces.zipf(once, 0.99, bench.options.seed, max(FLOWS)))
+        serving = next(level for level in compiled() if level.serves(STAGE))
+        stepping_aside.measure(bench, rules, RuleSet(rules.records), serving)
 
 
 def _race(bench: Context, rules: Rules, trace: Trace) -> None:

@@ -48,6 +48,12 @@ def zipf(trace: Trace, exponent: float, seed: int, count: int = HEADERS) -> Trac
     return trace.pick(rng.choices(order, cum_weights=weights, k=count), f"{trace.name}, zipf {exponent:g}")
 
 
+def uniform_of(trace: Trace, seed: int, count: int = HEADERS) -> Trace:
+    """Headers of a trace drawn with equal chances."""
+    rng = random.Random(f"uniform {seed}")
+    return trace.pick(rng.choices(range(len(trace)), k=count), f"{trace.name}, drawn")
+
+
 def one_flow(trace: Trace, wanted: list[int] | None = None, count: int = HEADERS) -> Trace:
     """One header again and again: the first that matches a rule, if its answers are given."""
     first = next((i for i, rule in enumerate(wanted or ()) if rule != NONE), 0)
