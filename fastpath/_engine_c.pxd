@@ -12,11 +12,11 @@ cdef enum:
     FREE_ROWS = 1
     FREE_POOL = 2
     GIVE_RUN = 3
-    EMPTY_BUCKET = 4        # its run holds nothing but a past, which nobody needs then
+    SETTLE = 4              # a word's level says what its run is, no longer what the bucket was before; without rules, it goes
 
 ctypedef struct retired_t:
     uint64_t epoch          # the first version without it
-    void *at                # EMPTY_BUCKET: the bucket's word
+    void *at                # SETTLE: the bucket's word
     uint32_t first
     uint32_t units
     uint32_t pool           # which one of its family a run belongs to
@@ -38,6 +38,7 @@ ctypedef struct store_t:
     uint64_t pending        # the same, for readers: stored before anything of it is
     uint64_t[64] reader     # who looked up when this version was begun: as RuleSet.reading, without gaps
     uint32_t readers
+    uint64_t oldest         # no older version is looked up in from then on
     size_t returned         # rules that took the places or the room of such as left, in the version that is being made
 
 # A version of one family being made.

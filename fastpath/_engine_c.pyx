@@ -5,7 +5,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from fastpath._atomic cimport np_load_epoch, np_store_word
-from fastpath._classify cimport BROAD, DELTA, EMPTY_WORD, TABLES, broad_t, engine_t, table_t, wide_rule
+from fastpath._classify cimport BROAD, DELTA, EMPTY_WORD, NO_RANK, TABLES, broad_t, engine_t, table_t, wide_rule
 from fastpath._broad_c cimport draft_copy, give_bit, rows_for, take_bit
 from fastpath._entries cimport IN_BROAD, IN_DELTA, IN_EXTRA, IN_TAIL, NONE, NOWHERE, entry_t, family_t, rank_of
 from fastpath._entries_c cimport ALL, ROWS, set_levels, sort_entries, wide
@@ -13,8 +13,8 @@ from fastpath._fetch cimport __builtin_prefetch
 from fastpath._retired cimport retire, retired_room
 from fastpath._rows_c cimport rows_fit, rows_free
 from fastpath._tables_c cimport (
-    CAP4, CAP4_MORE, CAP6, CAP6_MORE, bucket, leaf_change, lives_in, pool_close, pool_give, pool_open, pool_t, shorten,
-    table_empty, tables_build,
+    CAP4, CAP4_MORE, CAP6, CAP6_MORE, bucket, leaf_change, level_before, lives_in, pool_close, pool_give, pool_open, pool_t,
+    shorten, table_empty, tables_build, word_of,
 )
 
 cdef enum:
@@ -31,12 +31,13 @@ cdef enum:
 cdef void reclaim(store_t *s, uint64_t oldest) noexcept nogil:
     cdef retired_t r
     cdef const retired_t *later
+    cdef const pool_t *p
     while s.first_retired < s.retirees:
         r = s.retired[s.first_retired & (s.retired_room - 1)]
         if r.epoch > oldest:
             break
         later = &s.retired[(s.first_retired + SOON) & (s.retired_room - 1)]
-        if s.first_retired + SOON < s.retirees and later.what == EMPTY_BUCKET:
+        if s.first_retired + SOON < s.retirees and later.what == SETTLE:
             __builtin_prefetch(later.at, 1)
         s.first_retired += 1
         if r.what == FREE_MEMORY:
@@ -50,21 +51,26 @@ cdef void reclaim(store_t *s, uint64_t oldest) noexcept nogil:
             pass            # the whole pool goes
         elif r.what == GIVE_RUN:
             pool_give(&s.pool[r.six], r.first, r.units)
-        elif (<uint32_t *> r.at)[0] == (<uint32_t> EMPTY_WORD | <uint32_t> 1 << 20 | r.first):
-            # All readers see the bucket empty, so it may say that itself. Who looks just now still goes by the run.
-            np_store_word(<uint32_t *> r.at, EMPTY_WORD)
-            retire(s, GIVE_RUN, r.six, NULL, r.first, 1, s.next_epoch + 1)
+        elif (<uint32_t *> r.at)[0] & 0xFFFFFF == r.first | r.units << 20:
+            # All readers see the bucket as it is, so it may say that itself. Who looks just now still goes by the run.
+            p = &s.pool[r.six]
+            if p.ranks[<size_t> r.first * p.per_unit] == NO_RANK:
+                np_store_word(<uint32_t *> r.at, EMPTY_WORD)
+                retire(s, GIVE_RUN, r.six, NULL, r.first, 1, s.next_epoch + 1)
+            else:
+                np_store_word(<uint32_t *> r.at, word_of(p, r.first, r.units))
 
 
 cdef void note_readers(store_t *s, uint64_t *reading) noexcept nogil:
     cdef uint64_t e
     cdef int i
-    s.readers = 0
+    s.readers, s.oldest = 0, s.next_epoch - 1
     for i in range(64):
         e = np_load_epoch(&reading[i])
         if e:
             s.reader[s.readers] = e
             s.readers += 1
+            s.oldest = min(s.oldest, e >> 1)
 
 
 cdef uint32_t run_length(const pool_t *p, uint32_t word) noexcept nogil:
@@ -82,12 +88,17 @@ cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t n, uint32
     # Let a bucket lead, from the version that is being made on, to its n entries with one more or, for NONE, without the
     # one in `slot`. -1: no memory, nothing has changed.
     cdef pool_t *p = &s.pool[k]
-    cdef uint32_t word, old = at[0]
+    cdef uint32_t word, level, old = at[0]
     if retired_room(s, 2):
         return -1
     word = leaf_change(&s.family[k], p, old, n, slot, i)
     if word == 0:
         return -1
+    # A reader passes a bucket over by its word's level, before it asks whether that came after its version.
+    level = level_before(p, s.oldest, d.now.base, old)
+    if level < word >> 24:
+        retire(s, SETTLE, k, at, word & 0xFFFFF, word >> 20 & 0xF, s.next_epoch)
+        word = word & 0xFFFFFF | level << 24
     # Empty buckets' readers ask the first run, whoever has it.
     np_store_word(&p.came[word & 0xFFFFF], <uint32_t> (s.next_epoch - d.now.base))
     p.before[word & 0xFFFFF] = old
@@ -95,8 +106,6 @@ cdef int put_run(store_t *s, int k, draft_t *d, uint32_t *at, uint32_t n, uint32
     shorten(p, s.reader, s.readers, s.next_epoch, d.now.base, old)
     if old != EMPTY_WORD:
         retire(s, GIVE_RUN, k, NULL, old & 0xFFFFF, old >> 20 & 0xF, s.next_epoch)
-    if n == 1 and i == NONE:
-        retire(s, EMPTY_BUCKET, k, at, word & 0xFFFFF, 1, s.next_epoch)
     return 0
 
 

@@ -36,6 +36,8 @@ cdef size_t pool_bytes(const pool_t *p) noexcept nogil
 
 cdef uint32_t bucket(const family_t *f, const table_t *t, uint32_t entry) noexcept nogil
 cdef bint lives_in(const family_t *f, const table_t *t, uint32_t entry) noexcept nogil
+# The word of a bucket that has a run: its level is that of its best rule, 255 of none.
+cdef uint32_t word_of(const pool_t *p, uint32_t first, uint32_t units) noexcept nogil
 # Write `n` entries, sorted by order, to new units; the directory word, EMPTY_WORD for none, 0 when the pool is full.
 cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, uint32_t n) noexcept nogil
 # A run of `n` entries with one more in a place of it or, for NONE, without the one there, written to new units; the word
@@ -47,6 +49,9 @@ cdef uint32_t leaf_change(
 # thousand times while somebody looks up stays few steps from what that one has to see. `now` is being made.
 cdef void shorten(pool_t *p, const uint64_t *reader, uint32_t readers, uint64_t now, uint64_t base,
                   uint32_t word) noexcept nogil
+# The least level of all versions of a bucket that are looked up in when its word is about to change; `oldest` is the oldest
+# of those versions.
+cdef uint32_t level_before(const pool_t *p, uint64_t oldest, uint64_t base, uint32_t word) noexcept nogil
 # Choose masks for `rest` (n entries, sorted) until at most `enough` are left, or `rows`, when only tables with
 # long runs would take more; returns how many are left, -1 without memory.
 cdef long tables_build(family_t *f, table_t *tables, uint32_t *used, pool_t *p, uint32_t *rest, uint32_t n,

@@ -71,6 +71,8 @@ cdef int pool_open(pool_t *p, uint32_t per_unit, uint32_t units, uint32_t rules)
         pool_close(p)
         return -1
     p.before = p.came + units
+    # Where an empty bucket's word leads, if it is followed nevertheless.
+    blank_unit(p, pool_take(p, 1))
     return 0
 
 
@@ -141,6 +143,12 @@ cdef bint lives_in(const family_t *f, const table_t *t, uint32_t entry) noexcept
             and f.entry[entry].exact & t.exact == t.exact)
 
 
+cdef void blank_unit(pool_t *p, uint32_t unit) noexcept nogil:
+    cdef size_t i
+    for i in range(p.per_unit):
+        blank_place(p, 64 // p.per_unit, <size_t> unit * p.per_unit + i)
+
+
 cdef inline uint8_t *place_at(const pool_t *p, uint32_t size, size_t place) noexcept nogil:
     return p.leaves + place // p.per_unit * UNIT + place % p.per_unit * size
 
@@ -169,9 +177,7 @@ cdef inline void blank_place(pool_t *p, uint32_t size, size_t place) noexcept no
     p.ranks[place], p.owner[place] = NO_RANK, NONE
 
 
-cdef inline uint32_t word_of(const pool_t *p, uint32_t first, uint32_t units, uint32_t n) noexcept nogil:
-    if n == 0:
-        return EMPTY_WORD | units << 20 | first
+cdef uint32_t word_of(const pool_t *p, uint32_t first, uint32_t units) noexcept nogil:
     return first | units << 20 | <uint32_t> (p.ranks[<size_t> first * p.per_unit] >> 56) << 24
 
 
@@ -187,7 +193,7 @@ cdef uint32_t leaf_write(const family_t *f, pool_t *p, const uint32_t *entries, 
             write_place(f, p, <size_t> first * p.per_unit + i, entries[i])
         else:
             blank_place(p, f.key_words * 4, <size_t> first * p.per_unit + i)
-    return word_of(p, first, units, n)
+    return word_of(p, first, units)
 
 
 cdef uint32_t leaf_change(const family_t *f, pool_t *p, uint32_t word, uint32_t n, uint32_t slot,
@@ -210,7 +216,7 @@ cdef uint32_t leaf_change(const family_t *f, pool_t *p, uint32_t word, uint32_t 
                 of += 1
             copy_place(p, size, place, of)
             of += 1
-    return word_of(p, first, units, more)
+    return word_of(p, first, units)
 
 
 cdef void shorten(pool_t *p, const uint64_t *reader, uint32_t readers, uint64_t now, uint64_t base,
@@ -240,6 +246,12 @@ cdef void shorten(pool_t *p, const uint64_t *reader, uint32_t readers, uint64_t 
         if not older:
             return          # nobody goes there any more, and what is there may be in use again
         np_store_word(&p.before[word & 0xFFFFF], p.before[before & 0xFFFFF])
+
+
+cdef uint32_t level_before(const pool_t *p, uint64_t oldest, uint64_t base, uint32_t word) noexcept nogil:
+    if word == EMPTY_WORD or base + p.came[word & 0xFFFFF] > oldest:
+        return word >> 24
+    return word_of(p, word & 0xFFFFF, 0) >> 24
 
 
 cdef uint64_t next_random(uint64_t *state) noexcept nogil:

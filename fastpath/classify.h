@@ -110,8 +110,8 @@ static inline void fence(void) {
 #endif
 }
 
-/* Go back from words that came after the reader's version. Beside a busy writer, all words of all tables are asked: so
- * first all of a chunk's which ones did, without a jump, for the misses to overlap. `late` has room for them. */
+/* Go back from words that came after the reader's version. Beside a busy writer, all words are asked that are not passed
+ * over: so first all of a chunk's which ones did, without a jump, for the misses to overlap. `late` has room for them. */
 static APART void go_back(const engine_t *e, uint32_t version, uint32_t *word, uint32_t n, uint32_t *late) {
     const uint32_t *came = e->came;
     uint32_t some = 0;
@@ -120,7 +120,7 @@ static APART void go_back(const engine_t *e, uint32_t version, uint32_t *word, u
     const __m512i mine = _mm512_set1_epi32((int) version);
     for (uint32_t i = 0; i < n; i += 16) {
         const __m512i now = _mm512_loadu_si512(word + i);
-        const __mmask16 there = _mm512_cmpneq_epi32_mask(now, _mm512_set1_epi32((int) EMPTY_WORD));
+        const __mmask16 there = n - i < 16 ? (1u << (n - i)) - 1 : 0xFFFF;
         const __m512i since = _mm512_mask_i32gather_epi32(
             mine, there, _mm512_and_si512(now, _mm512_set1_epi32(0xFFFFF)), came, 4);
         const __mmask16 after = _mm512_cmpgt_epu32_mask(since, mine);
@@ -130,7 +130,7 @@ static APART void go_back(const engine_t *e, uint32_t version, uint32_t *word, u
 #else
     for (uint32_t i = 0; i < n; i++) {
         late[some] = i;
-        some += (load_relaxed(came + (word[i] & 0xFFFFF)) > version) & (word[i] != EMPTY_WORD);
+        some += load_relaxed(came + (word[i] & 0xFFFFF)) > version;
     }
 #endif
     for (uint32_t k = 0; k < some; k++) {
@@ -174,8 +174,6 @@ FOLDED void table_pass(const engine_t *e, const table_t *t, chunk_t *c, const in
         words_now[i] = load_word(directory + c->hash[i]);
 #endif
     fence();
-    if (__atomic_load_n(e->pending, __ATOMIC_RELAXED) - e->base > c->version)
-        go_back(e, (uint32_t) c->version, words_now, n, c->item);
 #if defined(__AVX512VBMI__)
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     for (uint32_t i = 0; i < n; i += 16) {
@@ -183,7 +181,7 @@ FOLDED void table_pass(const engine_t *e, const table_t *t, chunk_t *c, const in
         const __m256i low = _mm512_cvtepi64_epi32(_mm512_srli_epi64(_mm512_load_si512(c->best + i), 56));
         const __m256i high = _mm512_cvtepi64_epi32(_mm512_srli_epi64(_mm512_load_si512(c->best + i + 8), 56));
         const __m512i level = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-        /* Level 255 is the empty word's and no rule's. */
+        /* A level is never above those of the bucket's versions before. 255 is the empty word's and no rule's. */
         __mmask16 wanted = _mm512_cmple_epu32_mask(_mm512_srli_epi32(word, 24), level);
         wanted &= _mm512_cmplt_epu32_mask(word, _mm512_set1_epi32((int) EMPTY_WORD));
         if (n - i < 16)
@@ -202,6 +200,8 @@ FOLDED void table_pass(const engine_t *e, const table_t *t, chunk_t *c, const in
         found += word >> 24 <= (uint32_t) (c->best[i] >> 56) && word < EMPTY_WORD;
     }
 #endif
+    if (__atomic_load_n(e->pending, __ATOMIC_RELAXED) - e->base > c->version)
+        go_back(e, (uint32_t) c->version, c->leaf, found, c->hash);
     while (found)
         found = leaf_pass(e, c, found, version);
 }

@@ -38,9 +38,10 @@ typedef union {
 
 typedef struct { key6 low, width; rank_t rank; } wide_rule;     /* of either version */
 
-/* One hashed table. A directory word is leaf unit (20 bits) | units << 20 (4 bits) | level of its best rule << 24. */
-#define EMPTY_WORD 0xFF000000u
-/* Words above it: a bucket that became empty; its run has no rules, and a past. */
+/* One hashed table. A directory word is leaf unit (20 bits) | units << 20 (4 bits) | level << 24: that of its best rule, or a
+ * lesser one that its bucket had in a version that is still looked up in. A bucket that became empty has a run without rules, for
+ * as long as its past is needed. */
+#define EMPTY_WORD 0xFF000000u      /* leads to a unit that matches nothing */
 typedef struct {
     uint32_t *directory;
     uint32_t shift;         /* 32 - log2 of the directory's size */

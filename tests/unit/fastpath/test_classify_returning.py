@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import ipaddress
 import itertools
 import random
 from types import ModuleType
@@ -185,3 +186,33 @@ def test_a_set_whose_rules_return_needs_no_new_build(stage: ModuleType) -> None:
         ids = list(rules.update(add=made[300:400]))
     after = rules.stats()["ipv4"]
     assert {key: after[key] for key in before} == before
+
+
+@needs_build
+@pytest.mark.parametrize("version", [4, 6])
+def test_buckets_that_were_empty_leave_no_memory_behind(stage: ModuleType, version: int) -> None:
+    if stage.__name__.endswith("_py"):
+        pytest.skip("the plain twin has no buckets")
+    network: Any = ipaddress.IPv4Network if version == 4 else ipaddress.IPv6Network
+    bits = 32 if version == 4 else 128
+    nets = [network((i << bits - 16, 24)) for i in range(7000)]
+    rules = importlib.import_module("fastpath._ruleset_c").RuleSet(background=False)
+    rules.update(add=[Rule(version=version, priority=5, source=net) for net in nets[:2000]])
+    sizes = []
+    for first in range(2000, 7000, 100):
+        here, headers = (
+            nets[first : first + 100],
+            [Header(version, int(net[1]), 2, 6, 3, 4) for net in nets[first:][:100]],
+        )
+        better, others = (
+            list(rules.update(add=[Rule(version=version, priority=p, source=net) for net in here])) for p in (9, 1)
+        )
+        assert answers(stage, rules, headers) == better
+        # When the better one leaves, a bucket still leads to the other; then that leaves, too.
+        rules.update(remove=better)
+        assert answers(stage, rules, headers) == others
+        rules.update(remove=others)
+        assert set(answers(stage, rules, headers)) == {-1}
+        sizes.append(rules.stats()[f"ipv{version}"]["lookup_bytes"])
+    # Of 4,500 buckets. A leaf takes 128 bytes and more.
+    assert sizes[-1] - sizes[4] < 800 * 128
