@@ -1,4 +1,4 @@
-"""Reading from and writing to many sockets at once: compiled, or the plain twin."""
+"""Accepting, reading and writing many sockets at once: compiled, or the plain twin."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from fastpath._select import LEVEL
 
 # Type checkers always see the plain twin; both have the same signatures (a test compares them).
 if TYPE_CHECKING or LEVEL == "pure":
-    from fastpath._sockets_py import MOST, receive_each, send_each
+    from fastpath._sockets_py import MOST, accept_each, receive_each, send_each
 else:
-    from fastpath._sockets_c import MOST, receive_each, send_each
+    from fastpath._sockets_c import MOST, accept_each, receive_each, send_each
 
-__all__ = ["MOST", "receive_each", "send_each"]
+__all__ = ["MOST", "accept_each", "receive_each", "send_each"]

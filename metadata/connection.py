@@ -12,17 +12,16 @@ import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import lru_cache
-from socket import SocketType
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from metadata import events
 from metadata.backend import Backend, RetiredError
 from metadata.http1 import STATUS_OF_REASON, Request, RequestReader
-from metadata.identity import NO_MAC, Caller, Known, Refused, Unknown, peer_address, syn_source
+from metadata.identity import NO_MAC, Caller, Known, Refused, Unknown
 from metadata.relaying import RelayingStream, drop
 from metadata.responses import Response, error
-from metadata.stream import CLOSED, HELD, LINGERING, READING, SENDING, WAITING, WRITING, saved_syn
+from metadata.stream import CLOSED, HELD, LINGERING, READING, WAITING, WRITING
 from metadata.streamed import Relay, Streamed, let_go
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ _REFUSALS = {reason: error(status) for reason, status in STATUS_OF_REASON.items(
 
 
 class Connection(RelayingStream):
-    """Made by its listener, which then calls `readable`."""
+    """Made by its listener, which says what has arrived with it."""
 
     __slots__ = (
         "_asked",
@@ -51,9 +50,9 @@ class Connection(RelayingStream):
         "caller",
     )
 
-    def __init__(self, listener: Listener, sock: SocketType, address: str) -> None:
-        super().__init__(listener, sock)
-        self.caller = Caller(listener.network_id, syn_source(saved_syn(sock)), peer_address(address))
+    def __init__(self, listener: Listener, descriptor: int, caller: Caller) -> None:
+        super().__init__(listener, descriptor)
+        self.caller = caller
         self._reader: RequestReader | None = None
         self._asked: Request | None = None
         """The request that waits, in HELD and WAITING."""
@@ -98,7 +97,7 @@ class Connection(RelayingStream):
     def sent(self, data: bytes, count: int, now: float) -> None:
         """See `Stream`."""
         self.state = READING
-        self.written(count, data, True, b"", now)
+        self.written(count, data, self._stay, b"", now)
         if self.state is READING and (self._reader is not None or not self._watching):
             self._guarded(self._go_on)
 
@@ -174,6 +173,9 @@ class Connection(RelayingStream):
         listener = self.listener
         if self.registered or not listener.owners:
             return True
+        if listener.connections >= listener.room:  # they have become so many since it was accepted
+            listener.counters.drop("too_many_connections")
+            return False
         if listener.owners.get(self.whose(), 0) < listener.server.settings.connections_per_port:
             return True
         listener.counters.drop("too_many_connections_of_port")
@@ -272,15 +274,14 @@ class Connection(RelayingStream):
                 server.access_skipped += 1
             else:
                 server.access(self.caller, request, response, self._port, now - self._began)
-        kept, self._served = self._served, True
+        self._served = True
         self._timing = False
         if response.hop_limit is not None:
             self.limit_hops(response.hop_limit)
-        if stay and kept and self.registered and not shared:
-            self.state = SENDING
-            server.exchange.post(self, data, listener.loop)
+        if shared or (stay and not self.registered):
+            self.write(data, stay, shared)  # one that begins to wait must count before the next one is let in
         else:
-            self.write(data, stay, shared)
+            self.post(data, stay)
 
     def _hold(self, request: Request, verdict: Unknown) -> None:
         self._port = ""

@@ -15,6 +15,7 @@ from metadata.dropin import Forwarded, ForwardedReader
 from metadata.http1 import Request
 from metadata.identity import Caller
 from metadata.server import PROXIED, Listener
+from metadata.stream import borrowed
 
 if TYPE_CHECKING:
     from metadata.server import MetadataServer
@@ -86,12 +87,11 @@ class DropinListener(Listener):
         same = sum(1 for connection in self.held if _place(connection.caller) == _place(caller))
         return same < limit and len(self.held) < HELD * limit
 
-    def begin(self, sock: SocketType, peer: object) -> None:
+    def begin(self, descriptor: int, syn: bytes, peer: str) -> Connection | None:
         """See `Listener`."""
-        if self._admits(sock):
-            DropinConnection(self, sock, "").readable()
-        else:
-            sock.close()
+        with borrowed(descriptor) as sock:
+            admitted = self._admits(sock)
+        return DropinConnection(self, descriptor, Caller(PROXIED, None, "")) if admitted else None
 
 
 def attach(server: MetadataServer, sock: socket.socket, admits: Admits) -> DropinListener:

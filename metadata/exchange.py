@@ -1,4 +1,4 @@
-"""Kept connections in rounds: what they ask is read from all of them at once, and their answers go out at once.
+"""Connections in rounds: what they ask is read from all of them at once, and their answers go out at once.
 
 Written one by one, each answer wakes a client that has just gone to sleep, and each system call gives the interpreter's
 lock away and takes it back.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from metadata import events
@@ -18,17 +20,29 @@ if TYPE_CHECKING:
     from metadata.stream import Stream
 
 ROUND = 64
-"""Answers that go out one after the other, and connections that are read before anything else has its turn."""
+"""Answers that go out one after the other, and connections that are made or read before anything else has its turn."""
+
+Accepted = tuple[int, bytes, str, bytes | None]
+"""Descriptor, Ethernet header of the SYN, peer's address, and its first bytes: see `SocketCalls.accept_each`."""
 
 
 class SocketCalls(Protocol):
     """System calls for many sockets; `fastpath.sockets` has them."""
 
+    def accept_each(self, listening: int, scratch: bytearray, size: int, /) -> list[Accepted]:
+        """Accept what there is and read once from each; bytes are None where there are none yet.
+
+        Whoever calls has to close the descriptors. Raises OSError where the process has run out of something.
+        """
+
     def receive_each(self, epoll: select.epoll, scratch: bytearray, size: int, /) -> list[tuple[int, bytes]]:
         """Read once from each socket that is ready; b"" where the other side has ended or the connection is broken."""
 
-    def send_each(self, descriptors: list[int], messages: list[bytes], /) -> list[int]:
-        """Write each message to its socket; how many bytes each took, -1 for a broken connection."""
+    def send_each(self, descriptors: list[int], messages: list[bytes], ends: list[bool], /) -> list[int]:
+        """Write each message to its socket; how many bytes each took, -1 for a broken connection.
+
+        Where `ends` says so, a socket that took all of it is closed.
+        """
 
 
 class Exchange:
@@ -59,6 +73,20 @@ class Exchange:
         del self._streams[descriptor]
         self._epoll.unregister(descriptor)
 
+    def accept(self, listening: int) -> list[Accepted]:
+        """See `SocketCalls.accept_each`."""
+        return self._calls.accept_each(listening, self._scratch, READ_BYTES)
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """What is posted inside goes out together at the end."""
+        self._in_round = True
+        try:
+            yield
+        finally:
+            self._in_round = False
+            self.flush()
+
     def post(self, stream: Stream, data: bytes, loop: asyncio.AbstractEventLoop) -> None:
         """Send the answer of a stream in state SENDING at the end of the round, or when the loop has gone round."""
         outbox = self._outbox
@@ -77,8 +105,15 @@ class Exchange:
             now = outbox[0][0].listener.loop.time()
             # Who was closed meanwhile may have left the number of its socket to another.
             going = [each for each in outbox if each[0].state is SENDING]
-            taken = self._calls.send_each([stream.descriptor for stream, _ in going], [data for _, data in going])
+            ends = [stream.ends for stream, _ in going]
+            taken = self._calls.send_each([stream.descriptor for stream, _ in going], [data for _, data in going], ends)
+            left = []
             for (stream, data), count in zip(going, taken, strict=True):
+                if stream.ends and count == len(data):
+                    stream.ended()  # before anything can make a descriptor of the same number
+                else:
+                    left.append((stream, data, count))
+            for stream, data, count in left:
                 try:
                     if stream.state is SENDING:
                         stream.sent(data, count, now)
@@ -97,23 +132,23 @@ class Exchange:
         taken = self._calls.receive_each(epoll, self._scratch, READ_BYTES)
         # Whose all of it is, before any of them can be closed and its number be another's.
         arrived = [(self._streams[descriptor], data) for descriptor, data in taken]
-        self._in_round = True
-        try:
+        with self.collected():
             for stream, data in arrived:
                 try:
                     stream.arrived(data)
                 except Exception as failure:
                     give_up(stream, failure)
-        finally:
-            self._in_round = False
-        self.flush()
 
 
 def give_up(stream: Stream, failure: Exception) -> None:
     """Log a mistake with one connection and end it; it does not keep back what the others ask and are answered."""
-    fields = {"network": stream.listener.network_id}
-    events.log.error("metadata.request_failed", exc_info=failure, extra={"fields": fields})
+    log_mistake(stream.listener.network_id, failure)
     try:
         stream.close()
     except Exception as another:
-        events.log.error("metadata.request_failed", exc_info=another, extra={"fields": fields})
+        log_mistake(stream.listener.network_id, another)
+
+
+def log_mistake(network_id: str, failure: Exception) -> None:
+    """Something of ours went wrong with a connection of the network."""
+    events.log.error("metadata.request_failed", exc_info=failure, extra={"fields": {"network": network_id}})

@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
-from metadata.stream import READING, WAITING, WRITING, Stream
+from metadata.stream import READING, WAITING, WRITING, Stream, borrowed
 from metadata.streamed import Relay, let_go
 from metadata.upstream import UpstreamError
 
@@ -96,8 +96,8 @@ class RelayingStream(Stream):
         if self._relay is not None:
             self._relay.close()
             self._relay = None
-            with suppress(OSError):
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            with suppress(OSError), borrowed(self.descriptor) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     def _done(self, pending: asyncio.Future[Any]) -> None:
         if pending is self._pending:

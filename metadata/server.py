@@ -7,30 +7,26 @@ must have TCP_SAVE_SYN = 2 set before they listen, or no caller has a MAC.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
-from socket import SocketType
-from typing import Any
 
 from metadata import events, imds
 from metadata.connection import Connection
 from metadata.counters import Counters
-from metadata.exchange import Exchange, SocketCalls, give_up
-from metadata.http1 import READ_BYTES, Request, RequestMemo
-from metadata.identity import Caller, CallerLookup, Known
+from metadata.exchange import Exchange, SocketCalls, give_up, log_mistake
+from metadata.http1 import Request, RequestMemo
+from metadata.identity import Caller, CallerLookup, Known, peer_address, syn_source
 from metadata.limits import Limiter, Window, limiter
 from metadata.responses import Response, ending, error
 from metadata.settings import Settings
 from metadata.stream import Stream
 from metadata.streamed import Streamed
 
-ACCEPTS_AT_ONCE = 64
-"""Connections taken from one listener before the others have their turn."""
 ACCEPT_PAUSE = 1.0
 """Seconds without accepting after the process ran out of something."""
 NOTES_PER_SECOND = 50
@@ -108,9 +104,31 @@ class Listener:
         own = sum(_source(other.caller) == _source(caller) for other in self.held)
         return len(self.held) < limit and own < max(1, limit // 2)
 
-    def begin(self, sock: SocketType, peer: Any) -> None:
-        """Serve an accepted connection; `peer` is the address that came with it."""
-        Connection(self, sock, peer[0]).readable()
+    def serve(self, descriptor: int, syn: bytes, peer: str, data: bytes | None) -> None:
+        """Serve an accepted socket; see `SocketCalls.accept_each`. Does not raise."""
+        connection = None
+        try:
+            if self.connections >= self.room:
+                self.counters.drop("too_many_connections")
+                self.server.turn_away(descriptor)
+            else:
+                connection = self.begin(descriptor, syn, peer)
+        except Exception as failure:
+            log_mistake(self.network_id, failure)
+        if connection is None:
+            os.close(descriptor)
+            return
+        try:
+            if data is None:
+                connection.await_bytes()
+            else:
+                connection.arrived(data)
+        except Exception as failure:
+            give_up(connection, failure)
+
+    def begin(self, descriptor: int, syn: bytes, peer: str) -> Connection | None:
+        """The connection of an accepted socket; None, and nothing is done with the socket: it is not to be served."""
+        return Connection(self, descriptor, Caller(self.network_id, syn_source(syn), peer_address(peer)))
 
     def close(self) -> None:
         """Close the listening sockets; connections are the server's to close."""
@@ -134,26 +152,15 @@ class Listener:
         self.server.forget(connection)
 
     def _accept(self, listening: socket.socket) -> None:
-        # What listening.accept() does, without the class around a socket, which costs more than the system call.
-        accept: Callable[[], tuple[int, Any]] = listening._accept  # type: ignore[attr-defined]
-        family, kind = int(listening.family), int(listening.type)
-        for _ in range(ACCEPTS_AT_ONCE):
-            try:
-                descriptor, peer = accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as failure:
-                if failure.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    self._pause(listening, failure)
-                    return
-                continue  # the connection was gone before it was accepted
-            sock = SocketType(family, kind, 0, descriptor)
-            sock.setblocking(False)
-            if self.connections >= self.room:
-                self.counters.drop("too_many_connections")
-                self.server.turn_away(sock)
-                continue
-            self.begin(sock, peer)
+        exchange = self.server.exchange
+        try:
+            accepted = exchange.accept(listening.fileno())
+        except OSError as failure:
+            self._pause(listening, failure)
+            return
+        with exchange.collected():
+            for descriptor, syn, peer, data in accepted:
+                self.serve(descriptor, syn, peer, data)
 
     def _pause(self, listening: socket.socket, failure: OSError) -> None:
         events.emit("metadata.accept_failed", network=self.network_id, error=str(failure))
@@ -290,12 +297,10 @@ class MetadataServer:
         """No longer watch it."""
         self._waiting.pop(connection, None)
 
-    def turn_away(self, sock: SocketType) -> None:
-        """Answer a connection that is too many, whatever it asks, and close it."""
+    def turn_away(self, descriptor: int) -> None:
+        """Answer a connection that is too many, whatever it asks; it has been read, and is to be closed."""
         with suppress(OSError):
-            sock.recv(READ_BYTES)  # a socket closed with unread bytes resets the connection, and the answer is lost
-            sock.send(self.unavailable.encode(self.ending(False)))
-        sock.close()
+            os.write(descriptor, self.unavailable.encode(self.ending(False)))
 
     def ending(self, stay: bool) -> bytes:
         """The last header lines of an answer sent now: Date, Connection."""

@@ -1,14 +1,17 @@
 """The byte side of a guest's connection: reads, writes, waits, ends.
 
-It works on the socket itself, not on an asyncio transport: most guests open a connection for one request, and with
+It works on the descriptor itself, not on an asyncio transport: most guests open a connection for one request, and with
 TCP_DEFER_ACCEPT that request is there when the connection is accepted. Such a connection is read, answered and closed
-without the event loop ever hearing of it. Only one that has to wait for something is watched: see `Exchange`.
+without the event loop, or a socket object, ever being made for it. Only one that has to wait for something is watched:
+see `Exchange`.
 """
 
 from __future__ import annotations
 
+import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from socket import SocketType
 from typing import TYPE_CHECKING, Final
@@ -17,11 +20,6 @@ from metadata.http1 import READ_BYTES
 
 if TYPE_CHECKING:
     from metadata.server import Listener
-
-# linux/tcp.h; not in the socket module.
-TCP_SAVED_SYN = 28
-_SAVED_SYN_BYTES = 256
-"""Ethernet, IPv6 and TCP headers with all options are 114 bytes; the rest is room for IPv6 extension headers."""
 
 LINGER_BYTES = 1 << 20
 """What a guest may still send after an error answer before the connection is cut."""
@@ -56,7 +54,7 @@ SENDING: Final = State.SENDING
 
 
 class Stream:
-    """One accepted socket; what to do with the bytes is the subclass's."""
+    """One accepted socket, which belongs to the stream; what to do with the bytes is the subclass's."""
 
     __slots__ = (
         "_lingered",
@@ -65,26 +63,27 @@ class Stream:
         "_peeked",
         "_registered",
         "_shared",
-        "_sock",
         "_stay",
         "_watching",
         "deadline",
         "descriptor",
+        "ends",
         "listener",
         "owner",
         "state",
     )
 
-    def __init__(self, listener: Listener, sock: SocketType) -> None:
+    def __init__(self, listener: Listener, descriptor: int) -> None:
         self.listener = listener
         self.state: State = READING
         self.deadline = 0.0
         """Of the loop's clock; the server calls `expire` after it. Holds once the stream is registered."""
         self.owner = ""
         """Whose it is, for the limit of connections; set once it is registered."""
-        self.descriptor = -1
-        """Of the socket, once the stream is registered."""
-        self._sock = sock
+        self.descriptor = descriptor
+        """Of the socket, non-blocking; once it is closed the number may be another's."""
+        self.ends = False
+        """In state SENDING: the socket is closed by who sends, once it has taken all of the answer."""
         self._out: memoryview | None = None
         self._shared = b""
         self._stay = True
@@ -109,7 +108,10 @@ class Stream:
         raise NotImplementedError
 
     def sent(self, data: bytes, count: int, now: float) -> None:
-        """In state SENDING: the socket has taken `count` bytes of an answer at `now`, or is broken (-1)."""
+        """In state SENDING: the socket has taken `count` bytes of an answer at `now`, or is broken (-1).
+
+        Not called for an answer with `ends` that was taken whole: see `ended`.
+        """
         raise NotImplementedError
 
     def whose(self) -> str:
@@ -125,25 +127,14 @@ class Stream:
 
         It stays so: what is sent again after a loss must not go further than it did at first.
         """
-        with suppress(OSError):
-            if self._sock.family == socket.AF_INET6:
-                self._sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
+        with suppress(OSError), borrowed(self.descriptor) as sock:
+            if sock.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
             else:
-                self._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
-
-    def readable(self) -> None:
-        """Called once, by the listener: the first bytes, the end of the stream or an error may be there."""
-        try:
-            data = self._sock.recv(READ_BYTES)
-        except (BlockingIOError, InterruptedError):
-            self.await_bytes()
-            return
-        except OSError:
-            data = b""
-        self.arrived(data)
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
 
     def arrived(self, data: bytes) -> None:
-        """Called by the exchange: bytes, or nothing, which is the end of the stream or an error."""
+        """Called with what was read: bytes, or nothing, which is the end of the stream or an error."""
         state = self.state
         if state is CLOSED:
             return  # by what came for another in the same round
@@ -158,7 +149,7 @@ class Stream:
         """The guest took some of the answer."""
         assert self._out is not None
         try:
-            sent = self._sock.send(self._out)
+            sent = os.write(self.descriptor, self._out)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -192,7 +183,7 @@ class Stream:
 
     def await_bytes(self) -> None:
         """Let the loop say when there is more to read."""
-        if self.descriptor < 0:
+        if not self._registered:
             self.register(self.listener.server.settings.header_timeout)
         self.watch()
 
@@ -202,7 +193,7 @@ class Stream:
         `shared` follows `data` and is kept as it is, not copied: many guests may be slow with the same big document.
         """
         try:
-            sent = self._sock.sendmsg((data, shared)) if shared else self._sock.send(data)
+            sent = os.writev(self.descriptor, (data, shared)) if shared else os.write(self.descriptor, data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
@@ -232,13 +223,21 @@ class Stream:
             listener = self.listener
             self.deadline = (now or listener.loop.time()) + listener.server.settings.idle_timeout
 
+    def post(self, data: bytes, stay: bool) -> None:
+        """As `write`, but together with what goes to others; until then in state SENDING, then `sent` is called."""
+        self.state = SENDING
+        self._stay = stay
+        # One that is registered has to be forgotten before its descriptor may be another's.
+        self.ends = not (stay or self._registered)
+        self.listener.server.exchange.post(self, data, self.listener.loop)
+
     def last(self, data: bytes) -> None:
         """Write as much as fits of an answer to whom is not to be waited for, and leave the closing to the caller."""
         with suppress(OSError):
             # A socket that is closed with unread bytes resets the connection, and the answer is lost.
-            self._sock.recv(READ_BYTES, socket.MSG_DONTWAIT)
+            os.read(self.descriptor, READ_BYTES)
         with suppress(OSError):
-            self._sock.send(data)
+            os.write(self.descriptor, data)
 
     def end(self, data: bytes) -> None:
         """Write a last answer, then read on for a moment.
@@ -249,8 +248,9 @@ class Stream:
             self.close()  # half of another answer is out already
             return
         try:
-            self._sock.send(data)
-            self._sock.shutdown(socket.SHUT_WR)
+            os.write(self.descriptor, data)
+            with borrowed(self.descriptor) as sock:
+                sock.shutdown(socket.SHUT_WR)
         except OSError:
             self.close()
             return
@@ -265,7 +265,6 @@ class Stream:
         """Have the server call `expire` after so many seconds."""
         if not self._registered:
             self._registered = True
-            self.descriptor = self._sock.fileno()
             self.owner = self.whose()
             self.listener.remember(self)
         self.deadline = self.listener.loop.time() + seconds
@@ -306,7 +305,13 @@ class Stream:
         self.state = CLOSED
         self._out = None
         self._shared = b""
-        self._sock.close()
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+    def ended(self) -> None:
+        """Its answer with `ends` has gone out whole, and the socket is closed."""
+        self.descriptor = -1
+        self.close()
 
     def expire(self) -> None:
         """`deadline` has passed."""
@@ -318,7 +323,8 @@ class Stream:
             self._look_away()
             return
         try:
-            there = self._sock.recv(1, socket.MSG_PEEK)
+            with borrowed(self.descriptor) as sock:
+                there = sock.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -340,9 +346,11 @@ class Stream:
             self.close()
 
 
-def saved_syn(sock: SocketType) -> bytes:
-    """The SYN that made this connection, from its Ethernet header on; can be read only once. Empty: not saved."""
+@contextmanager
+def borrowed(descriptor: int) -> Iterator[SocketType]:
+    """A non-blocking socket, for what takes more than its descriptor; it stays open. Raises OSError if it cannot be."""
+    sock = SocketType(fileno=descriptor)
     try:
-        return sock.getsockopt(socket.IPPROTO_TCP, TCP_SAVED_SYN, _SAVED_SYN_BYTES)
-    except OSError:
-        return b""
+        yield sock
+    finally:
+        sock.detach()

@@ -24,7 +24,7 @@ from metadata import imds
 from metadata.access import Access
 from metadata.backend import Backend, OwnBackend
 from metadata.dropin_server import DropinListener
-from metadata.http1 import Request
+from metadata.http1 import READ_BYTES, Request
 from metadata.identity import NO_PORT, Caller, Known, Verdict
 from metadata.nova import NovaBackend
 from metadata.nova_proxy import NovaProxy
@@ -131,7 +131,7 @@ class Front:
         """What comes back; raises AssertionError, or what was raised inside."""
         who, pieces = data[0] % (PROXY + 1), 1 + data[0] // 4 % PIECES
         listener = self._proxies if who == PROXY else self._guests
-        peer = ("", 0) if who == PROXY else (GUESTS[who], 0)
+        peer = "" if who == PROXY else GUESTS[who]
         received = self._loop.run_until_complete(self._talk(listener, peer, data[1:], pieces))
         if self._mistakes.found:
             mistake = self._mistakes.found[0]
@@ -142,7 +142,7 @@ class Front:
             assert SECRET not in received
         return received
 
-    async def _talk(self, listener: Listener, peer: tuple[str, int], data: bytes, pieces: int) -> bytes:
+    async def _talk(self, listener: Listener, peer: str, data: bytes, pieces: int) -> bytes:
         ours, theirs = socket.socketpair()
         received = b""
         with ours:
@@ -154,7 +154,8 @@ class Front:
                     await self._loop.sock_sendall(ours, data[at : at + step])
                 if not at:
                     # The first bytes are there when the connection is accepted.
-                    listener.begin(theirs, peer)
+                    first = _first(theirs)
+                    listener.serve(theirs.detach(), b"", peer, first)
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
             with suppress(OSError):
@@ -172,6 +173,14 @@ class Front:
 
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._mistakes.found.append(context.get("exception") or AssertionError(context["message"]))
+
+
+def _first(sock: socket.socket) -> bytes | None:
+    """What is there when a connection is accepted."""
+    try:
+        return sock.recv(READ_BYTES)
+    except BlockingIOError:
+        return None
 
 
 def check(answers: bytes) -> None:

@@ -13,6 +13,7 @@ from metadata.http1 import Request
 from metadata.identity import Caller, Known
 from metadata.responses import TEXT, Response
 from metadata.settings import Settings
+from metadata.stream import borrowed
 from tests.unit.metadata.conftest import Run
 from tests.unit.metadata.lab import Lab, lab, until
 
@@ -236,7 +237,8 @@ def test_the_hop_limit_holds_for_the_rest_of_the_connection(run: Run) -> None:
             for method in ("GET", "PUT", "GET"):
                 assert (await guest.ask("/", method=method))[0] == 200
                 (connection,) = it.server._waiting
-                hops.append(connection._sock.getsockopt(socket.IPPROTO_IP, socket.IP_TTL))
+                with borrowed(connection.descriptor) as sock:
+                    hops.append(sock.getsockopt(socket.IPPROTO_IP, socket.IP_TTL))
             assert hops == [64, 3, 3]
 
     run(test())

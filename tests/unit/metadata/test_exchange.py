@@ -14,7 +14,7 @@ import pytest
 
 from metadata.connection import Connection
 from metadata.exchange import ROUND, Exchange
-from metadata.http1 import Request
+from metadata.http1 import READ_BYTES, Request
 from metadata.identity import Caller, Known
 from metadata.responses import TEXT, Response
 from metadata.settings import Settings
@@ -43,7 +43,7 @@ async def posted(guest: Guest, connection: Connection, *paths: str) -> None:
     """The guest asks, and the loop does not go round between the reading and what the test does then."""
     connection.unwatch()
     await guest.send(b"".join(f"GET {path} HTTP/1.1\r\n\r\n".encode() for path in paths))
-    connection.readable()
+    connection.arrived(os.read(connection.descriptor, READ_BYTES))
     connection.watch()
     assert connection.state is State.SENDING
 
@@ -337,6 +337,132 @@ def test_a_mistake_in_the_sweep_is_one_connection_s(
 
             monkeypatch.setattr(Connection, "expire", broken)
             await until(lambda: first.state is second.state is State.CLOSED)
+
+    run(test())
+    assert {record.message for record in caplog.records} == {"metadata.request_failed"}
+
+
+async def all_say(it: Lab, addresses: list[str], say: bytes) -> list[Guest]:
+    """Guests that connect and ask while the server does not look, so that one round has them all."""
+    return [await it.guest(address, say=say) for address in addresses]
+
+
+ONCE = f"GET {PATH} HTTP/1.1\r\nConnection: close\r\n\r\n".encode()
+
+
+def accept_all(it: Lab) -> None:
+    """Accept what waits, as the loop would have it done at some time."""
+    listener = it.server.listeners["blue"]
+    (listening,) = listener._sockets
+    listener._accept(listening)
+
+
+def quiet(it: Lab) -> None:
+    """The loop accepts nothing by itself."""
+    listener = it.server.listeners["blue"]
+    listener.loop.remove_reader(listener._sockets[0].fileno())
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_new_connections_are_answered_and_closed_together(run: Run) -> None:
+    async def test() -> None:
+        async with lab(ROOM) as it:
+            it.ports.know("blue", A, FULL)
+            it.ports.know("blue", B, OTHER)
+            quiet(it)
+            guests = await all_say(it, [A, B, A], ONCE)
+            silent = await it.guest(B)
+            await silent.close()
+            before = descriptors()
+            accept_all(it)
+            assert descriptors() == before
+            for guest, uuid in zip(guests, (FULL.uuid, OTHER.uuid, FULL.uuid), strict=True):
+                assert json.loads((await guest.answer())[2])["uuid"] == uuid
+                assert await guest.rest() == b""
+            assert not it.server._waiting
+
+    run(test())
+
+
+def test_the_limit_of_connections_holds_within_a_round(run: Run) -> None:
+    async def test() -> None:
+        async with lab(msgspec.structs.replace(ROOM, connections_per_network=2)) as it:
+            it.ports.know("blue", A, FULL)
+            quiet(it)
+            guests = await all_say(it, [A] * 4, b"GET / HTTP/1.1\r\n\r\n")
+            accept_all(it)
+            assert [(await guest.answer())[0] for guest in guests] == [200, 200, 503, 503]
+            assert len(it.server._waiting) == it.server.listeners["blue"].connections == 2
+            assert it.server.totals().dropped == {"too_many_connections": 2}
+
+    run(test())
+
+
+def test_the_limit_of_connections_holds_for_those_that_take_their_answers_slowly(run: Run) -> None:
+    document = msgspec.structs.replace(FULL, user_data=bytes(range(256)) * 120)
+
+    async def test() -> None:
+        async with lab(msgspec.structs.replace(ROOM, connections_per_network=2)) as it:
+            it.ports.know("blue", A, document)
+            it.server.listeners["blue"]._sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            quiet(it)
+            ask = b"GET /latest/user-data HTTP/1.0\r\n\r\n"
+            guests = [await it.guest(receive=2048, say=ask) for _ in range(4)]
+            accept_all(it)
+            assert len(it.server._waiting) == it.server.listeners["blue"].connections == 2
+            assert it.server.totals().dropped == {"too_many_connections": 2}
+            assert [(await guest.answer())[2] for guest in guests[:2]] == [document.user_data] * 2
+
+    run(test())
+
+
+def test_what_does_not_fit_of_a_last_answer_follows(run: Run) -> None:
+    document = msgspec.structs.replace(FULL, user_data=bytes(range(256)) * 120)
+
+    async def test() -> None:
+        async with lab(ROOM) as it:
+            it.ports.know("blue", A, document)
+            it.server.listeners["blue"]._sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            guest = await it.guest(receive=2048, say=b"GET /latest/user-data HTTP/1.0\r\n\r\n")
+            await until(lambda: it.server._waiting)
+            (waiting,) = it.server._waiting
+            assert waiting.state is State.WRITING
+            assert (await guest.answer())[2] == document.user_data
+            assert await guest.rest() == b""
+            await until(lambda: waiting.state is State.CLOSED)
+            assert not it.server._waiting
+
+    run(test())
+
+
+@pytest.mark.parametrize("where", ["__init__", "arrived"])
+def test_a_mistake_with_a_new_connection_is_its_own_and_loses_no_descriptor(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    usual = getattr(Connection, where)
+    calls: list[object] = []
+
+    def fail_once(self: Connection, *arguments: object) -> None:
+        calls.append(self)
+        if len(calls) == 2:
+            raise MemoryError
+        usual(self, *arguments)
+
+    async def test() -> None:
+        async with lab(ROOM) as it:
+            it.ports.know("blue", A, FULL)
+            quiet(it)
+            guests = await all_say(it, [A] * 3, ONCE)
+            before = descriptors()
+            with monkeypatch.context() as patched:
+                patched.setattr(Connection, where, fail_once)
+                accept_all(it)
+            assert descriptors() == before
+            assert [(await guest.answer())[0] for guest in (guests[0], guests[2])] == [200, 200]
+            assert await guests[1].rest() in (b"", b"<reset>")
 
     run(test())
     assert {record.message for record in caplog.records} == {"metadata.request_failed"}

@@ -14,7 +14,9 @@ from functools import partial
 import msgspec
 import pytest
 
+from fastpath import sockets
 from metadata import server as server_module
+from metadata.exchange import Accepted
 from metadata.identity import SPOOFED, Caller
 from metadata.settings import Settings
 from tests.unit.metadata.conftest import Run
@@ -280,8 +282,16 @@ def test_connections_are_bounded_per_network(run: Run) -> None:
 
 
 def test_one_guest_leaves_held_requests_to_its_neighbours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metadata.connection.saved_syn", lambda sock: sock.getpeername()[0].encode())
-    monkeypatch.setattr("metadata.connection.syn_source", bytes.decode)
+    """Each has a MAC of its own, made from its address."""
+    accept_each = sockets.accept_each
+
+    def with_macs(listening: int, scratch: bytearray, size: int) -> list[Accepted]:
+        return [
+            (descriptor, bytes(8) + socket.inet_aton(peer) + b"\x08\x00", peer, data)
+            for descriptor, _, peer, data in accept_each(listening, scratch, size)
+        ]
+
+    monkeypatch.setattr(sockets, "accept_each", with_macs)
 
     async def test() -> None:
         async with lab(msgspec.structs.replace(QUICK, held_per_network=4)) as it:

@@ -18,8 +18,8 @@ from tests.unit.metadata.lab import Ports, until
 class Recorder(Stream):
     """Keeps what happens to it."""
 
-    def __init__(self, listener: Listener, sock: socket.socket) -> None:
-        super().__init__(listener, sock)
+    def __init__(self, listener: Listener, descriptor: int) -> None:
+        super().__init__(listener, descriptor)
         self.events: list[object] = []
 
     def received(self, data: bytes) -> None:
@@ -44,13 +44,13 @@ def made() -> tuple[Recorder, socket.socket, MetadataServer]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
-    return Recorder(Listener(server, "n", asyncio.get_running_loop()), ours), theirs, server
+    return Recorder(Listener(server, "n", asyncio.get_running_loop()), ours.detach()), theirs, server
 
 
 def test_bytes_come_in_and_the_end_is_noticed(run: Run) -> None:
     async def test() -> None:
         stream, peer, _ = made()
-        stream.readable()
+        stream.await_bytes()
         assert stream.registered
         peer.send(b"one")
         await until(lambda: stream.events == [b"one"])
@@ -141,7 +141,7 @@ def test_how_far_packets_go_is_the_socket_s(
         server = MetadataServer(Ports(), sockets, Settings())
         with socket.socket(family) as sock, socket.socket(family) as other:
             usual = other.getsockopt(*option)
-            Recorder(Listener(server, "blue", asyncio.get_running_loop()), sock).limit_hops(hops)
+            Recorder(Listener(server, "blue", asyncio.get_running_loop()), sock.fileno()).limit_hops(hops)
             assert sock.getsockopt(*option) == hops
             assert other.getsockopt(*option) == usual
 
