@@ -44,7 +44,7 @@ def run(
     return done
 
 
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
     """Poll `condition` until it gives a true value and return that; TimeoutError naming `what` otherwise."""
     deadline = time.monotonic() + seconds
     while True:
@@ -145,7 +145,7 @@ class Vm:
         return Answer(int(status), body, float(elapsed))
 
 
-def stop(process: subprocess.Popen[Any], seconds: float = 10.0) -> int:
+def stop(process: subprocess.Popen[Any], seconds: float = 30.0) -> int:
     """Ask a process to end, insist after `seconds`, and return its exit status."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
@@ -178,7 +178,7 @@ class Keeper:
             if "FDSTORE" in lines:
                 # Out of the way of the numbers that the next process is going to get them by.
                 high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 8192) for descriptor in descriptors]
-                self.kept.setdefault(name, []).extend(high)
+                self.kept[name] = [*self.kept.get(name, ()), *high]  # at once, for who looks meanwhile
                 for descriptor in descriptors:
                     os.close(descriptor)
             elif "FDSTOREREMOVE" in lines:
@@ -240,7 +240,7 @@ class Daemon:
         assert self.process is not None
         return self.process.pid
 
-    def start(self, wait: bool = True, seconds: float = 20.0) -> Daemon:
+    def start(self, wait: bool = True, seconds: float = 60.0) -> Daemon:
         """Start the process; with `wait`, return when it says that it is ready."""
         place, more = self.keeper.give() if self.keeper else (None, {})
         command = [sys.executable, "-m", "dataplane.cli", "run", "--config", str(self.config)]

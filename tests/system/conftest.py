@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,17 @@ def daemon(tmp_path: Path) -> Iterator[lab.Daemon]:
         instance.clear()
         instance.stop()
     assert "Traceback" not in instance.log.read_text()
+
+
+@pytest.fixture
+def patient(daemon: lab.Daemon) -> lab.Daemon:
+    """The daemon, which keeps a request until the test has done what it waits for, however long that takes."""
+    text = re.sub(r"hold_seconds = [0-9.]+", "hold_seconds = 60.0", daemon.config.read_text())
+    daemon.config.write_text(f"{text}[dhcp]\nhold_seconds = 60.0\n")
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGHUP)
+    lab.wait_until(lambda: "daemon.reloaded" in daemon.log.read_text(), "reloaded")
+    return daemon
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ level = "debug"
 [nova]
 url = "http://127.0.0.1:{PORT}"
 shared_secret = "{SECRET}"
-hold_seconds = 2.0
+hold_seconds = 5.0
 stale_after = 0.5
-cache_seconds = 1.0
+cache_seconds = 3.0
 connections_per_project = 4
 """
 INSTANCES: list[dict[str, Any]] = [

