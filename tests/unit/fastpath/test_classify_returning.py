@@ -8,7 +8,7 @@ import ipaddress
 import itertools
 import random
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -190,7 +190,7 @@ def test_a_set_whose_rules_return_needs_no_new_build(stage: ModuleType) -> None:
 
 @needs_build
 @pytest.mark.parametrize("version", [4, 6])
-def test_buckets_that_were_empty_leave_no_memory_behind(stage: ModuleType, version: int) -> None:
+def test_buckets_that_were_empty_leave_no_memory_behind(stage: ModuleType, version: Literal[4, 6]) -> None:
     if stage.__name__.endswith("_py"):
         pytest.skip("the plain twin has no buckets")
     network: Any = ipaddress.IPv4Network if version == 4 else ipaddress.IPv6Network
