@@ -64,7 +64,7 @@ def test_an_upgrade_without_room_is_refused_and_leaves_the_store_as_it_was(small
     daemon = lab.Daemon(tmp_path / "daemon")
     daemon.start(wait=False)
     assert daemon.process is not None
-    assert daemon.process.wait(20) != 0
+    assert daemon.process.wait(60) != 0
     text = daemon.log.read_text()
     assert "daemon.failed" in text
     assert "full; make room" in text
@@ -82,7 +82,7 @@ def test_the_first_start_without_room_is_refused(small: Path, tmp_path: Path) ->
     daemon = lab.Daemon(tmp_path / "daemon")
     daemon.start(wait=False)
     assert daemon.process is not None
-    assert daemon.process.wait(20) != 0
+    assert daemon.process.wait(60) != 0
     assert "make room" in daemon.log.read_text()
     (small / "filler").unlink()
     daemon.start()

@@ -41,7 +41,7 @@ def start(vm: lab.Vm, platform: str, directory: Path) -> subprocess.Popen[str]:
 def users(process: subprocess.Popen[str], directory: Path) -> list[str]:
     """Whom the fetched configuration names."""
     log = directory / "log"
-    assert process.wait(30) == 0, log.read_text()
+    assert process.wait(60) == 0, log.read_text()
     config = json.loads((directory / "config").read_text())
     return [user["name"] for user in config["passwd"].get("users", ())]
 

@@ -143,7 +143,7 @@ def test_a_token_goes_no_further_than_the_hop_limit(
     document["ports"] = [{**document["ports"][0], "allowed_address_pairs": [pair]}]
     daemon.apply(document)
     assert container.get(HOSTNAME).body == "blue-vm.novalocal"
-    assert container.get("/latest/api/token", "-X", "PUT", "-H", TTL, seconds=2).status == status
+    assert container.get("/latest/api/token", "-X", "PUT", "-H", TTL, seconds=15 if status else 2).status == status
     # The guest itself goes on, on the same connection.
     vm = required["blue"]
     both = vm.run("curl", "-sS", "-X", "PUT", "-H", TTL, f"{lab.METADATA_URL}/latest/api/token", "--next",
@@ -155,7 +155,7 @@ WATCH = """
 import socket, struct
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86DD))
 wire.bind(("eth0", 0x86DD))
-wire.settimeout(10)
+wire.settimeout(30)
 print("listening", flush=True)
 while True:
     packet = wire.recv(65536)[14:]
@@ -171,7 +171,7 @@ while True:
 TALK = """
 import socket, sys
 with socket.socket(socket.AF_INET6) as wire:
-    wire.settimeout(10)
+    wire.settimeout(30)
     wire.connect((sys.argv[1], 80, 0, socket.if_nametoindex("eth0")))
     for head in ("GET /none HTTP/1.1", "PUT /latest/api/token HTTP/1.1\\r\\n" + sys.argv[2], "GET /none HTTP/1.0"):
         wire.sendall(f"{head}\\r\\n\\r\\n".encode())
@@ -197,7 +197,7 @@ def test_the_hop_limit_over_ipv6_as_the_guests_see_it(
         assert watch.stdout is not None
         assert watch.stdout.readline() == "listening\n"
         vm.run(sys.executable, "-c", TALK, address, TTL)
-        seen = [line.split() for line in watch.communicate(timeout=15)[0].splitlines()]
+        seen = [line.split() for line in watch.communicate(timeout=60)[0].splitlines()]
         assert [(status, token) for _, status, token in seen] == [("404", "False"), ("200", "True"), ("404", "False")]
         hops_seen = [int(hop) for hop, *_ in seen]
         assert hops_seen[0] >= 64
@@ -218,11 +218,11 @@ def test_a_token_goes_no_further_than_the_hop_limit_over_ipv6(
     vm.run("ip", "-6", "neigh", "add", "proxy", inner, "dev", "eth0")
     container.run("ip", "address", "add", f"{inner}/64", "dev", "eth0", "nodad")
     container.run("ip", "-6", "route", "add", "default", "via", "2001:db8:1::1")
-    ask = ("curl", "-gsS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "3", "--connect-timeout", "3")
+    ask = ("curl", "-gsS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time")
     put = ("-X", "PUT", "-H", TTL, f"{url}/latest/api/token")
-    assert container.run(*ask, url + HOSTNAME).stdout == "200"
-    assert container.run(*ask, *put, check=False).stdout == status
-    assert vm.run(*ask, *put).stdout == "200"
+    assert container.run(*ask, "30", url + HOSTNAME).stdout == "200"
+    assert container.run(*ask, "3" if status == "000" else "30", *put, check=False).stdout == status
+    assert vm.run(*ask, "30", *put).stdout == "200"
 
 
 def test_the_clients_of_pypi(required: dict[str, lab.Vm]) -> None:

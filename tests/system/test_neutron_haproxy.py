@@ -21,6 +21,7 @@ from tests.system.nova_process import INSTANCES, PORT, Upstream
 
 HAPROXY = os.environ.get("NODEPLANE_HAPROXY", "")
 SOCKET = Path("/run/nodeplane/metadata_proxy")
+FAMILIES = 2
 TENANTS = ("blue", "green")
 MAC = "02:00:00:00:00:05"
 NAME = "/latest/meta-data/hostname"
@@ -103,7 +104,7 @@ def vms() -> Iterator[dict[str, lab.Vm]]:
 
 
 def listens(netns: str) -> bool:
-    return ":80" in lab.run("ss", "-ltn", netns=netns).stdout
+    return lab.run("ss", "-Hltn", "sport", "=", ":80", netns=netns).stdout.count("LISTEN") >= FAMILIES
 
 
 @pytest.fixture
@@ -251,13 +252,14 @@ def test_trailers_of_guests_change_nothing(
 
 
 def test_a_port_that_comes_later_is_answered(
-    daemon: lab.Daemon, vms: dict[str, lab.Vm], proxies: Callable[[str], None]
+    patient: lab.Daemon, vms: dict[str, lab.Vm], proxies: Callable[[str], None]
 ) -> None:
     proxies("neutron")
-    process = vms["blue"].start("curl", "-sS", "--max-time", "15", lab.METADATA_URL + NAME, stdout=-1)
+    daemon = patient
+    process = vms["blue"].start("curl", "-sS", "--max-time", "30", lab.METADATA_URL + NAME, stdout=-1)
     lab.wait_until(lambda: "metadata.unknown_caller" in daemon.log.read_text(), "the request is held")
     daemon.apply(lab.documents(*TENANTS))
-    assert process.communicate(timeout=20)[0] == "blue-vm.novalocal"
+    assert process.communicate(timeout=40)[0] == "blue-vm.novalocal"
     assert process.returncode == 0
 
 
