@@ -29,6 +29,7 @@ cdef extern from "classify.h" nogil:
         uint8_t source
         uint8_t destination
         uint8_t exact
+        uint8_t cap
     ctypedef struct steps4:
         uint32_t heights
         uint32_t shift

@@ -169,7 +169,7 @@ cdef const uint32_t *word_for(const store_t *s, int k, const draft_t *d, uint32_
 cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
     cdef family_t *f = &s.family[k]
     cdef engine_t *e
-    cdef uint32_t t, n, slot, most = CAP6_MORE if k else CAP4_MORE
+    cdef uint32_t turn, t, n, slot, more = CAP6_MORE if k else CAP4_MORE
     cdef uint32_t *at
     cdef const uint64_t *ranks
     cdef uint64_t rank
@@ -182,12 +182,14 @@ cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
     if not d.rows and give_bit(s, f, d, i):
         return
     e = d.next if d.next != NULL else d.now
-    for t in range(e.tables):
+    # Where a build would have put it, if there is room; else where there is more than a build would take.
+    for turn in range(2 * e.tables):
+        t = turn if turn < e.tables else turn - e.tables
         if not lives_in(f, &e.table[t], i):
             continue
         at = &e.table[t].directory[bucket(f, &e.table[t], i)]
         n = run_length(&s.pool[k], at[0])
-        if n >= most:
+        if n >= (e.table[t].cap if turn < e.tables else more):
             continue
         rank = rank_of(f, f.order[i])
         ranks = &s.pool[k].ranks[<size_t> (at[0] & 0xFFFFF) * f.per_unit]
@@ -197,8 +199,7 @@ cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
         f.entry[i].place = <uint8_t> t
         if put_run(s, k, d, at, n, slot, i):
             d.full = True
-        # A build would have put it there, too.
-        if f.left[t] and n < (CAP6 if k else CAP4):
+        if f.left[t] and turn < e.tables:
             f.left[t] -= 1
             s.returned += 1
         return

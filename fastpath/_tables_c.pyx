@@ -302,6 +302,7 @@ cdef int table_empty(const family_t *f, table_t *t, uint32_t bits, uint8_t sourc
     table_mask(f, t, source, destination, exact)
     table_factors(f, t, random)
     t.shift = 32 - bits
+    t.cap = CAP4 if f.version == 4 else CAP6
     t.directory = <uint32_t *> malloc(<size_t> 4 << bits)
     if t.directory == NULL:
         return -1
@@ -470,6 +471,7 @@ cdef long tables_build(family_t *f, table_t *tables, uint32_t *used, pool_t *p, 
             if table_empty(f, &t, bits_for(best), winner.source, winner.destination, winner.exact, random):
                 result = -1
                 break
+            t.cap = <uint8_t> cap
             result = table_fill(f, &t, p, used[0], rest, &n, cap, start, ordered)
             tables[used[0]] = t
             used[0] += 1

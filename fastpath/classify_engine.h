@@ -49,6 +49,7 @@ typedef struct {
     uint32_t factor[WORDS6]; /* odd, random */
     uint32_t rules;
     uint8_t source, destination, exact;     /* how specific a rule must be to live here: prefix lengths, EXACT_* */
+    uint8_t cap;            /* the writer's: rules in a bucket as it was built */
 } table_t;
 
 /* Which class of addresses one is of: `step[0]` has every place where one begins, sorted, `step[h]` every eighth number of

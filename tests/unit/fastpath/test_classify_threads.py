@@ -257,6 +257,24 @@ def test_rules_of_a_table_that_return_are_nothing_to_build_anew_for() -> None:
 
 
 @needs_build
+def test_rules_of_long_buckets_return_to_them() -> None:
+    """Two hundred rules of each network: no mask tells them apart, so some tables have long buckets."""
+    made = [
+        Rule(priority=port * 100 + i, source=IPv4Network((i << 16, 24)), destination_ports=(port, port + 999))
+        for i in range(100) for port in range(200)
+    ]  # fmt: skip
+    rules = importlib.import_module("fastpath._ruleset_c").RuleSet(made, background=False)
+    ids = list(range(0, 20000, 7))
+    for _ in range(3):
+        rules.update(remove=ids)
+        ids = list(rules.update(add=made[::7]))
+    said = rules.stats()["ipv4"]
+    # A few take the place of another one. Of 17,148 changes.
+    assert said["since_build"] < 600
+    assert said["waiting"] == 0
+
+
+@needs_build
 def test_places_of_readers_are_given_back() -> None:
     """A set has places for 64 lookups at once; none is left taken."""
     stage = importlib.import_module("fastpath._classify_c")
