@@ -68,7 +68,7 @@ def inside(netns: str, function: Callable[[], T]) -> T:
 
 def reach_service(vm: lab.Vm) -> None:
     """Wait until the VM reaches its service: the kernel lets a new bridge port forward a moment after it is up."""
-    vm.run("ping", "-c", "1", "-i", "0.2", "-w", "10", "169.254.169.254")
+    vm.run("ping", "-c", "1", "-i", "0.2", "-w", "30", "169.254.169.254")
 
 
 async def settle(kernel: Kernel, desired: Mapping[NetworkId, DesiredNetwork]) -> Plan:

@@ -28,7 +28,7 @@ def test_acknowledged_applies_survive_kill_nine(daemon: lab.Daemon) -> None:
                 if done.returncode == 0:
                     acknowledged[instance] = f"round-{number}-{step}"
 
-        worker = threading.Thread(target=work)
+        worker = threading.Thread(target=work, daemon=True)
         worker.start()
         lab.wait_until(lambda: len(acknowledged) > so_far, "an acknowledgement")  # noqa: B023
         time.sleep(chance.uniform(0.0, 0.9))

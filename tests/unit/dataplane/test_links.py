@@ -110,7 +110,7 @@ async def test_a_resync_without_descriptors_is_made_again(monkeypatch: pytest.Mo
     events = LinkEvents(cast(NamespaceThread, thread), ours, [])
     monkeypatch.setattr(events, "_lost", True)
     events._wake.set()
-    assert await asyncio.wait_for(anext(aiter(events)), 5) == (LinkEvent("resync"),)
+    assert await asyncio.wait_for(anext(aiter(events)), 30) == (LinkEvent("resync"),)
     assert thread.calls == 2
     events.close()
     theirs.close()

@@ -16,7 +16,7 @@ from dataplane.sdnotify import Notifier
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.settimeout(5)
+        receiver.settimeout(30)
         address = str(tmp_path / "notify") if request.param == "path" else f"@nodeplane-test-{os.getpid()}"
         receiver.bind(address.replace("@", "\0"))
         yield receiver, address

@@ -134,6 +134,6 @@ async def lab(settings: Settings | None = None) -> AsyncIterator[Lab]:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until the condition holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
