@@ -17,11 +17,14 @@ cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr_storage:
         unsigned short ss_family
     int accept4(int descriptor, sockaddr *peer, socklen_t *length, int flags)
+    int shutdown(int descriptor, int how)
     int getsockopt(int descriptor, int level, int name, void *value, socklen_t *length)
     int AF_INET
     int AF_INET6
     int MSG_DONTWAIT
+    int MSG_MORE
     int MSG_NOSIGNAL
+    int SHUT_WR
     int SOCK_CLOEXEC
     int SOCK_NONBLOCK
 
@@ -56,6 +59,7 @@ cdef enum:
     TCP_SAVED_SYN = 28  # linux/tcp.h
     SYN_ROOM = 256  # the kernel gives all of it or nothing: Ethernet, IPv6 and TCP headers, with room for extensions
     ETHERNET = 14
+    ONE_PACKET = 1208  # what TCP with timestamps carries over IPv6's smallest MTU, 1280
 
 MOST = AT_ONCE
 
@@ -189,6 +193,7 @@ def send_each(descriptors, messages, ends):
     cdef ssize_t lengths[AT_ONCE]
     cdef ssize_t sizes[AT_ONCE]
     cdef bint last[AT_ONCE]
+    cdef bint small
     cdef Py_ssize_t count = len(descriptors), first, number, i
     cdef bytes message
     if not count == len(messages) == len(ends):
@@ -207,10 +212,14 @@ def send_each(descriptors, messages, ends):
             last[i] = ends[first + i]
         with nogil:
             for i in range(number):
-                sizes[i] = send(sockets[i], data[i], lengths[i], MSG_DONTWAIT | MSG_NOSIGNAL)
+                # A short last message waits for the end of the connection, which goes in the same packet then.
+                small = last[i] and lengths[i] <= ONE_PACKET
+                sizes[i] = send(sockets[i], data[i], lengths[i], MSG_DONTWAIT | MSG_NOSIGNAL | (MSG_MORE if small else 0))
                 if sizes[i] < 0:
                     sizes[i] = 0 if errno == EAGAIN or errno == EINTR else -1
                 elif last[i] and sizes[i] == lengths[i]:
+                    if small:
+                        shutdown(sockets[i], SHUT_WR)  # a close alone throws it away where bytes were not read
                     close(sockets[i])
         for i in range(number):
             if sizes[i] != lengths[i]:

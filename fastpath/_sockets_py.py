@@ -6,13 +6,16 @@ import errno
 import os
 import select
 from collections.abc import Sequence
-from socket import IPPROTO_TCP, SocketType
+from contextlib import suppress
+from socket import IPPROTO_TCP, MSG_MORE, SHUT_WR, SocketType
 from typing import Any, Final
 
 MOST: Final = 64
 """Sockets that one call of `accept_each` makes, or of `receive_each` reads from."""
 
 ETHERNET_BYTES: Final = 14
+ONE_PACKET: Final = 1208
+"""What TCP with timestamps carries over IPv6's smallest MTU, 1280 bytes."""
 TCP_SAVED_SYN: Final = 28
 """linux/tcp.h; not in the socket module."""
 _SAVED_SYN_BYTES = 256
@@ -112,19 +115,27 @@ def send_each(descriptors: Sequence[int], messages: Sequence[bytes], ends: Seque
     """Write each message to its non-blocking stream socket; how many bytes each took, -1 for a broken connection.
 
     A socket that takes nothing now has 0. Where `ends` says so, a socket that took all of its message is closed; any
-    other stays open. Raises ValueError if the lengths differ; nothing is sent then.
+    other stays open. If that message fits ONE_PACKET, the end of the connection goes in the same packet. Raises
+    ValueError if the lengths differ; nothing is sent then.
     """
     if not len(descriptors) == len(messages) == len(ends):
         raise ValueError("as many messages and ends as descriptors")
     taken = []
     for descriptor, message, last in zip(descriptors, messages, ends, strict=True):
+        small = last and len(message) <= ONE_PACKET
+        sock = SocketType(fileno=descriptor)
         try:
-            count = os.write(descriptor, message)
+            count = sock.send(message, MSG_MORE if small else 0)
         except (BlockingIOError, InterruptedError):
             count = 0
         except OSError:
             count = -1
         if last and count == len(message):
-            os.close(descriptor)
+            if small:
+                with suppress(OSError):
+                    sock.shutdown(SHUT_WR)
+            sock.close()
+        else:
+            sock.detach()
         taken.append(count)
     return taken

@@ -7,6 +7,7 @@ address comes from the kernel: nothing a guest writes into a request takes part.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -153,6 +154,15 @@ def syn_source(saved: bytes) -> str | None:
     if len(saved) < ETHERNET_HEADER or saved[12:14] not in _TYPES:
         return None
     return saved[6:12].hex(":")
+
+
+@lru_cache(4096)
+def caller_of(network_id: str, syn: bytes, peer: str) -> Caller:
+    """Who connects: the listener's network, the saved SYN or at least its Ethernet header, and the peer's name.
+
+    Remembered, since most guests ask many times; bounded, since they choose their IPv6 addresses.
+    """
+    return Caller(network_id, syn_source(syn), peer_address(peer))
 
 
 def peer_address(text: str) -> str:

@@ -20,7 +20,7 @@ from metadata.connection import Connection
 from metadata.counters import Counters
 from metadata.exchange import Exchange, SocketCalls, give_up, log_mistake
 from metadata.http1 import Request, RequestMemo
-from metadata.identity import Caller, CallerLookup, Known, peer_address, syn_source
+from metadata.identity import Caller, CallerLookup, Known, caller_of
 from metadata.limits import Limiter, Window, limiter
 from metadata.responses import Response, ending, error
 from metadata.settings import Settings
@@ -128,7 +128,7 @@ class Listener:
 
     def begin(self, descriptor: int, syn: bytes, peer: str) -> Connection | None:
         """The connection of an accepted socket; None, and nothing is done with the socket: it is not to be served."""
-        return Connection(self, descriptor, Caller(self.network_id, syn_source(syn), peer_address(peer)))
+        return Connection(self, descriptor, caller_of(self.network_id, syn, peer))
 
     def close(self) -> None:
         """Close the listening sockets; connections are the server's to close."""

@@ -329,6 +329,29 @@ def test_a_last_message_closes_once_it_is_taken_whole(calls: ModuleType, pairs: 
         os.fstat(numbers[1])
 
 
+@pytest.mark.parametrize("size", [1, 1208, 1209, 5000])
+def test_a_last_message_comes_also_where_bytes_were_not_read(calls: ModuleType, size: int) -> None:
+    with ExitStack() as stack:
+        ours, theirs = tcp_pair(stack)
+        theirs.send(b"more")
+        assert calls.send_each([ours.detach()], [bytes(size)], [True]) == [size]
+        taken = b""
+        while len(taken) < size:
+            taken += theirs.recv(size)
+        assert taken == bytes(size)
+
+
+@pytest.mark.parametrize("size", [1, 1208, 1209, 5000])
+def test_the_end_follows_a_last_message(calls: ModuleType, size: int) -> None:
+    with ExitStack() as stack:
+        ours, theirs = tcp_pair(stack)
+        calls.send_each([ours.detach()], [bytes(size)], [True])
+        taken = b""
+        while part := theirs.recv(8192):
+            taken += part
+        assert taken == bytes(size)
+
+
 @needs_build
 @pytest.mark.parametrize("name", ["accept_each", "receive_each", "send_each"])
 def test_same_signature(calls: ModuleType, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 
+import msgspec
 import pytest
 
 from metadata.http1 import STATUS_OF_REASON
@@ -94,15 +95,17 @@ def test_one_byte_at_a_time(run: Run) -> None:
     run(test())
 
 
-def test_the_answer_acknowledges_the_request(run: Run) -> None:
-    """On a new connection the guest gets three packets: the handshake's, the answer, the end."""
+@pytest.mark.parametrize(("path", "packets"), [("/latest/meta-data/instance-id", 2), ("/latest/user-data", 3)])
+def test_the_answer_acknowledges_the_request(run: Run, path: str, packets: int) -> None:
+    """On a new connection the guest gets three packets: the handshake's, the answer, the end; a short answer has it."""
+    document = msgspec.structs.replace(FULL, user_data=bytes(4096))
 
     async def test() -> None:
         async with lab(Settings()) as it:
-            it.ports.know("blue", A, FULL)
-            guest = await it.guest(say=b"GET /latest/meta-data/instance-id HTTP/1.1\r\nConnection: close\r\n\r\n")
+            it.ports.know("blue", A, document)
+            guest = await it.guest(say=f"GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
             assert (await guest.rest()).startswith(b"HTTP/1.1 200 ")
             info = guest.writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-            assert struct.unpack_from("=I", info, TCPI_SEGS_IN) == (3,)
+            assert struct.unpack_from("=I", info, TCPI_SEGS_IN) == (packets,)
 
     run(test())

@@ -16,6 +16,7 @@ from metadata.identity import (
     Match,
     Refused,
     Unknown,
+    caller_of,
     identify,
     peer_address,
     syn_source,
@@ -122,3 +123,12 @@ def test_every_reason_is_explained() -> None:
 
     made = {value.reason for value in vars(identity).values() if isinstance(value, Unknown | Refused)}
     assert made == set(REASONS)
+
+
+def test_a_caller_is_made_of_three_things_and_remembered() -> None:
+    header = bytes(6) + b"\x02\x00\x00\x00\x00\x05\x08\x00"
+    caller = caller_of("blue", header, "::ffff:10.0.0.5")
+    assert caller == Caller("blue", "02:00:00:00:00:05", "10.0.0.5")
+    assert caller_of("blue", header, "::ffff:10.0.0.5") is caller
+    assert caller_of("green", header, "10.0.0.5") == Caller("green", "02:00:00:00:00:05", "10.0.0.5")
+    assert caller_of("blue", b"", "fe80::5%2") == Caller("blue", None, "fe80::5")
