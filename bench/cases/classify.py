@@ -83,6 +83,8 @@ def run(bench: Context) -> None:
             asking = f"{rules.flags} rules ask for TCP flags, which a trace has not"
             bench.method(f"{rules.name}: {asking}: that condition is left out.")
         _set(bench, rules, found)
+    for name in () if bench.options.rules else sets.BRIEF:
+        _brief(bench, sets.load(name, bench.options.seed), found)
     _over_sets(bench, found)
 
 
@@ -110,6 +112,18 @@ def _set(bench: Context, rules: Rules, found: Found) -> None:
         return
     bench.step(f"{rules.name}: updates")
     updates.run(bench, rules, trace, wanted, type(ours.rules), ours, targets=ours.level != PLAIN)
+
+
+def _brief(bench: Context, rules: Rules, found: Found) -> None:
+    """The level that serves, on uniform headers."""
+    trace = _trace(bench, rules)
+    wanted = scan.answers(rules, trace)
+    ours = lookups.serving(lookups.engines(bench, rules.records))
+    lookups.check(ours, rules, trace, wanted)
+    bench.step(f"{rules.name}: {trace.name}")
+    rung = Rung(ours.name, f"{rules.name}, {trace.name}, batch {BATCH}", lookups.ours(ours, rules, trace, BATCH))
+    lookups.race(bench, [rung])
+    found.rates[rules.name] = rung.median
 
 
 def _trace(bench: Context, rules: Rules) -> Trace:

@@ -12,7 +12,7 @@ from bench.classify.files import Rules, Version, read_rules
 
 SIZES: Final = (1000, 10_000, 100_000)
 SIX: Final = 10_000
-"""Rules of the IPv6 sets that are measured without being asked for."""
+"""Rules of the IPv6 sets of which everything is measured without being asked for."""
 AGAINST: Final = {"tuples": traces.tuple_explosion, "flood": traces.hash_flooding}
 """Sets that are made to be slow."""
 HARM: Final = 10_000
@@ -21,6 +21,10 @@ DEFAULT: Final = (
     *(f"{kind}-{SIX // 1000}k-v6" for kind in rulegen.KINDS),
     *(f"{name}-{HARM // 1000}k" for name in AGAINST),
 )
+BRIEF: Final = tuple(
+    f"{kind}-{size // 1000}k-v6" for size in SIZES if size != SIX for kind in rulegen.KINDS
+)  # fmt: skip
+"""Of these only lookups in uniform headers are measured, beside the IPv4 set."""
 _NAME = re.compile(r"([a-z]+)-(\d+)(k?)(-v6)?")
 
 

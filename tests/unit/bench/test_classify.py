@@ -200,3 +200,15 @@ def test_the_peer_gives_the_same_answers(version: int, tmp_path: Path) -> None:
         with pytest.raises(acl.AclError, match="what"):
             peer.time("none", 32, 0.001)
     assert "scalar" in peer.methods
+
+
+def test_ipv6_sets_are_measured_beside_ipv4_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sets, "DEFAULT", ("fw-100",))
+    monkeypatch.setattr(sets, "BRIEF", ("fw-100-v6",))
+    monkeypatch.setattr(traces, "HEADERS", 256)
+    found = tmp_path / "found.json"
+    result = call("run", "classify", "--repeat", "1", "--seconds", "0.001", "--json", found)
+    assert result.exit_code == 0, result.output
+    figures = {(figure.measure, figure.variant): figure for figure in load(found).cases[0].figures}
+    assert figures["of the IPv4 rate", "fw-100-v6"].median > 0
+    assert ("build", "fw-100-v6") not in figures
