@@ -323,6 +323,8 @@ FOLDED void small_rows(const broad_t *b, const uint8_t *key, const uint32_t size
     }
 }
 
+enum { KEYS_AHEAD = 32 };
+
 /* The broad rules over a chunk: sets `best`. */
 FOLDED void broad_pass(const engine_t *e, chunk_t *c, const int version) {
     const broad_t *b = e->broad;
@@ -334,6 +336,9 @@ FOLDED void broad_pass(const engine_t *e, chunk_t *c, const int version) {
         const uint8_t *key = c->key + first * size;
         rank_t *best = c->best + first;
         if (version == 6) {
+            /* A key is a cache line, and a page has few: the processor sees no stream. Past the end is harmless. */
+            for (uint32_t i = 0; i < 16; i++)
+                __builtin_prefetch(key + (KEYS_AHEAD + i) * size);
             classes6(&b->source6, key, n, s);
             classes6(&b->destination6, key + 16, n, d);
         } else {
