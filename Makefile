@@ -26,13 +26,16 @@ docs: ## check the documentation against the code
 build: ## compile fastpath in place; NODEPLANE_BUILD=release|debug|trace|sanitize|pure
 	@$(PYTHON) setup.py -q build_ext --inplace
 
-sanitize: ## fastpath's tests, every level, under the address and undefined-behaviour sanitizers
+sanitize: ## fastpath's tests, every level, under the address and undefined-behaviour sanitizers; threads SECONDS (20) a level
 	@NODEPLANE_BUILD=sanitize $(PYTHON) setup.py -q build_ext --inplace
-	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc NODEPLANE_FASTPATH=baseline \
-		$(PYTHON) -m pytest -q --timeout 0 tests/unit/fastpath \
-		$$(grep -l fastpath tests/property/test_*.py tests/fuzz/test_*.py); \
-		status=$$?; $(MAKE) -s build; exit $$status
+	@tests() { \
+		env LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc NODEPLANE_FASTPATH=baseline $$long \
+		$(PYTHON) -m pytest -q --timeout 0 "$$@"; \
+	}; \
+	tests tests/unit/fastpath $$(grep -l fastpath tests/property/test_*.py tests/fuzz/test_*.py) && \
+	long=NODEPLANE_FUZZ_SECONDS=$(or $(SECONDS),20) && tests -k for_long tests/unit/fastpath/test_classify_threads.py; \
+	status=$$?; $(MAKE) -s build; exit $$status
 
 threads: ## readers and a writer for SECONDS (20) under the thread sanitizer
 	@NODEPLANE_BUILD=threads $(PYTHON) setup.py -q build_ext --inplace
