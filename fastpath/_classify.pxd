@@ -10,6 +10,7 @@ cdef extern from "classify.h" nogil:
         CHUNK
         TABLES
         BROAD
+        TAIL_BLOCK
         DELTA
         UNIT
         WORDS4
@@ -76,6 +77,11 @@ cdef extern from "classify.h" nogil:
         key6 low
         key6 width
         uint64_t rank
+    ctypedef struct block_t:
+        broad_t *broad
+        uint64_t *alive
+        uint64_t *rank
+        uint32_t removed
     ctypedef struct engine_t:
         uint32_t tables
         uint32_t deltas
@@ -88,7 +94,7 @@ cdef extern from "classify.h" nogil:
         uint64_t *rank
         wide_rule delta[16]
         uint32_t delta_entry[16]
-        wide_rule *tail
+        block_t *tail
         wide_rule *extra
         uint32_t *extra_more
         uint8_t *leaves

@@ -29,6 +29,7 @@ ctypedef struct store_t:
     pool_t[2] pool
     uint32_t[2] pools       # how many there have been
     uint32_t *ids           # by number; NULL while a rule's number is its id
+    uint32_t[2] tails       # blocks of rules that fit nowhere else, in what is published
     uint64_t random
     retired_t *retired      # a ring of 2^n, by epoch
     size_t first_retired    # number of the first, of the next; they only grow
@@ -47,7 +48,6 @@ ctypedef struct draft_t:
     engine_t *next          # NULL: nothing but words has changed
     pool_t *old             # of `now`, if `next` has a new one
     bint rows               # the bit rows must be built anew
-    bint tails              # the rules that fit nowhere
     bint extras             # those that ask for flags or DSCP
     bint full               # everything must be
 

@@ -5,8 +5,12 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from fastpath._atomic cimport np_load_epoch, np_store_word
-from fastpath._classify cimport BROAD, DELTA, EMPTY_WORD, NO_RANK, TABLES, broad_t, engine_t, table_t, wide_rule
-from fastpath._broad_c cimport draft_copy, give_bit, rows_for, take_bit
+from fastpath._classify cimport (
+    BROAD, DELTA, EMPTY_WORD, NO_RANK, TABLES, TAIL_BLOCK, broad_t, engine_t, table_t, wide_rule,
+)
+from fastpath._broad_c cimport (
+    draft_copy, give_bit, rows_for, tail_drop, tail_for, tail_free, tail_retire, take_bit, take_tail,
+)
 from fastpath._entries cimport IN_BROAD, IN_DELTA, IN_EXTRA, IN_TAIL, NONE, NOWHERE, entry_t, family_t, rank_of
 from fastpath._entries_c cimport ALL, ROWS, set_levels, sort_entries, wide
 from fastpath._fetch cimport __builtin_prefetch
@@ -20,7 +24,7 @@ from fastpath._tables_c cimport (
 cdef enum:
     SOON = 8                # things retired after which one will be given back
     UNITS = 1 << 20
-    ROWS_MOST = 2048        # broad rules that rows may hold where tables cannot take them
+    ROWS_MOST = TAIL_BLOCK  # broad rules that rows may hold where tables cannot take them
     ROWS_SMALL = 1 << 14    # rules of a set that may all be in rows, if those take at most
     ROWS_BYTES = 8 << 20
     STANDING_BITS = 11      # of the directories of tables that stand by
@@ -134,7 +138,8 @@ cdef void take_out(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
     if d.full or place == NOWHERE:
         return
     if place == IN_TAIL:
-        d.tails = True
+        if take_tail(f, d, i):
+            d.full = True
     elif place == IN_EXTRA:
         d.extras = True
     elif place == IN_BROAD or place == IN_DELTA:
@@ -216,8 +221,8 @@ cdef void put_in(store_t *s, int k, draft_t *d, uint32_t i) noexcept nogil:
         d.next.deltas += 1
 
 
-cdef int list_for(family_t *f, const uint32_t *chosen, uint32_t n, engine_t *e, int place) noexcept nogil:
-    # The rules that every packet is compared with: IN_TAIL or IN_EXTRA. -1: no memory, `e` is as it was.
+cdef int list_for(family_t *f, const uint32_t *chosen, uint32_t n, engine_t *e) noexcept nogil:
+    # The rules that every packet is compared with. -1: no memory, `e` is as it was.
     cdef wide_rule *rules = NULL
     cdef uint32_t *more = NULL
     cdef uint32_t i
@@ -231,21 +236,17 @@ cdef int list_for(family_t *f, const uint32_t *chosen, uint32_t n, engine_t *e, 
     for i in range(n):
         wide(f, chosen[i], &rules[i])
         more[i] = f.entry[chosen[i]].more
-        f.entry[chosen[i]].place = <uint8_t> place
-    if place == IN_EXTRA:
-        e.extra, e.extra_more, e.extras = rules, more, n
-    else:
-        free(more)
-        e.tail, e.tails = rules, n
+        f.entry[chosen[i]].place = IN_EXTRA
+    e.extra, e.extra_more, e.extras = rules, more, n
     return 0
 
 
-cdef int list_again(family_t *f, draft_t *d, int place) noexcept nogil:
+cdef int list_again(family_t *f, draft_t *d) noexcept nogil:
     cdef uint32_t *chosen = <uint32_t *> malloc(<size_t> (f.count + 1) * 4)
-    cdef uint32_t n = sort_entries(f, chosen, place) if chosen != NULL else NONE
+    cdef uint32_t n = sort_entries(f, chosen, IN_EXTRA) if chosen != NULL else NONE
     cdef int result = -1
     if n != NONE and draft_copy(d) == 0:
-        result = list_for(f, chosen, n, d.next, place)
+        result = list_for(f, chosen, n, d.next)
     free(chosen)
     return result
 
@@ -349,7 +350,7 @@ cdef int build_parts(store_t *s, int k, pool_t *p, engine_t *e, uint32_t *chosen
     f.rows_built, f.rows_again = rows, False
     if rows_for(f, chosen, rows, e, s.next_epoch):
         return -1
-    return list_for(f, chosen + rows, <uint32_t> left - rows, e, IN_TAIL)
+    return tail_for(f, chosen + rows, <uint32_t> left - rows, e)
 
 
 cdef void engine_free(engine_t *e) noexcept nogil:
@@ -361,7 +362,7 @@ cdef void engine_free(engine_t *e) noexcept nogil:
     rows_free(e.broad)
     free(e.alive)
     free(e.rank)
-    free(e.tail)
+    tail_free(e.tail, e.tails)
     free(e.extra)
     free(e.extra_more)
     free(e)
@@ -387,7 +388,7 @@ cdef void drop_one(store_t *s, int k, draft_t *d) noexcept nogil:
         if e.rank != d.now.rank:
             free(e.rank)
         if e.tail != d.now.tail:
-            free(e.tail)
+            tail_drop(d)
         if e.extra != d.now.extra:
             free(e.extra)
         if e.extra_more != d.now.extra_more:
@@ -427,7 +428,7 @@ cdef int build_full(store_t *s, int k, draft_t *d) noexcept nogil:
                 plain[n] = chosen[i]
                 n += 1
         e.base, e.pending = s.next_epoch, &s.pending
-        result = list_for(f, chosen, extras, e, IN_EXTRA)
+        result = list_for(f, chosen, extras, e)
         if result == 0:
             result = build_parts(s, k, &fresh, e, plain, n)
     free(chosen)
@@ -448,9 +449,7 @@ cdef int finish_one(store_t *s, int k, draft_t *d) noexcept nogil:
     cdef family_t *f = &s.family[k]
     if d.rows and not d.full and build_rows(s, k, d):
         d.full = True
-    if d.tails and not d.full and list_again(f, d, IN_TAIL):
-        d.full = True
-    if d.extras and not d.full and list_again(f, d, IN_EXTRA):
+    if d.extras and not d.full and list_again(f, d):
         d.full = True
     if d.full and build_full(s, k, d):
         return -1
@@ -464,7 +463,7 @@ cdef int finish(store_t *s, draft_t *d) noexcept nogil:
 
 
 cdef int make_room(store_t *s) noexcept nogil:
-    return retired_room(s, 2 * (TABLES + 9))
+    return retired_room(s, 2 * (TABLES + 9) + 3 * (<size_t> s.tails[0] + s.tails[1]))
 
 
 cdef void succeed(store_t *s, draft_t *d) noexcept nogil:
@@ -485,7 +484,7 @@ cdef void succeed(store_t *s, draft_t *d) noexcept nogil:
         if e.rank != now.rank:
             retire(s, FREE_MEMORY, k, now.rank, 0, 0, s.next_epoch)
         if e.tail != now.tail:
-            retire(s, FREE_MEMORY, k, now.tail, 0, 0, s.next_epoch)
+            tail_retire(s, k, &d[k])
         if e.extra != now.extra:
             retire(s, FREE_MEMORY, k, now.extra, 0, 0, s.next_epoch)
             retire(s, FREE_MEMORY, k, now.extra_more, 0, 0, s.next_epoch)

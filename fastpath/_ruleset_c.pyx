@@ -11,7 +11,7 @@ from libc.string cimport memset
 
 from fastpath._atomic cimport np_claim, np_load_epoch, np_store_engine, np_store_epoch
 from fastpath._classify cimport WORDS4, WORDS6, engine_t, wide_rule
-from fastpath._broad_c cimport ranks_of
+from fastpath._broad_c cimport ranks_of, tail_bytes
 from fastpath._engine_c cimport (
     draft_t, drop, engine_free, finish, make_room, note_readers, reclaim, retired_t, succeed,
 )
@@ -476,7 +476,10 @@ cdef class RuleSet:
                 e = self.engine6 if k else self.engine4
                 f = &s.store.family[k]
                 size = rows_bytes(e.broad) + pool_bytes(&s.store.pool[k]) + sizeof(engine_t) \
-                    + (e.tails + e.extras) * sizeof(wide_rule) + (ranks_of(e.broad) * 8 if e.broad != NULL else 0)
+                    + e.extras * sizeof(wide_rule) + tail_bytes(e) + (ranks_of(e.broad) * 8 if e.broad != NULL else 0)
+                tail = 0
+                for t in range(e.tails):
+                    tail += e.tail[t].broad.rules
                 for t in range(e.tables):
                     size += <size_t> 4 << (32 - e.table[t].shift)
                 rules = <size_t> f.capacity * (2 * f.key_words * 4 + 8 + sizeof(entry_t)) + places_bytes(f)
@@ -485,7 +488,7 @@ cdef class RuleSet:
                         + s.store.retired_room * sizeof(retired_t)
                 found["ipv6" if k else "ipv4"] = {
                     "entries": f.live, "tables": e.tables, "broad": e.broad.rules if e.broad != NULL else 0,
-                    "vacant": e.removed, "waiting": e.deltas, "linear": e.tails + e.extras, "since_build": s.since_build,
+                    "vacant": e.removed, "waiting": e.deltas, "tail": tail, "linear": e.extras, "since_build": s.since_build,
                     "lookup_bytes": size, "rule_bytes": rules,
                     "masks": [(e.table[t].source, e.table[t].destination, e.table[t].exact) for t in range(e.tables)],
                 }

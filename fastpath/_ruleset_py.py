@@ -118,6 +118,7 @@ class RuleSet:
         - tables, masks: hash tables; (source length, destination length, exact fields) of each
         - broad: places for rules in bit rows; vacant: those of them that rules have left, which may return to them;
           waiting: rules that wait for the next build of the rows
+        - tail: places in further blocks of bit rows, for rules that neither take
         - linear: rules that every packet is compared with
         - since_build: rules added, removed and replaced since everything was built, of both versions together, but for
           those that returned
@@ -127,8 +128,8 @@ class RuleSet:
         return {
             f"ipv{version}": {
                 "entries": sum(version in rule.versions for rule in rules), "tables": 0, "masks": [], "broad": 0,
-                "vacant": 0, "waiting": 0, "since_build": 0, "linear": sum(version in rule.versions for rule in rules),
-                "lookup_bytes": 0, "rule_bytes": 0,
+                "vacant": 0, "waiting": 0, "tail": 0, "linear": sum(version in rule.versions for rule in rules),
+                "since_build": 0, "lookup_bytes": 0, "rule_bytes": 0,
             }
             for version in (4, 6)
         }  # fmt: skip

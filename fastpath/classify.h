@@ -291,10 +291,34 @@ static APART void table6(const engine_t *e, const table_t *t, chunk_t *c) {
     table_pass(e, t, c, 6);
 }
 
+/* The blocks of rules that fit nowhere else, the first ones' first. They have nothing for a packet that has a better one. */
+FOLDED void tail_pass(const engine_t *e, chunk_t *c, const int version) {
+    rank_t winner[CHUNK] __attribute__((aligned(64)));
+    for (uint32_t t = 0; t < e->tails; t++) {
+        rank_t worst = 0;
+        for (uint32_t i = 0; i < c->count; i++)
+            worst = c->best[i] > worst ? c->best[i] : worst;
+        if (worst <= e->tail[t].rank[0])
+            return;
+        broad_pass(&e->tail[t], c, winner, version);
+        for (uint32_t i = 0; i < c->count; i++)
+            c->best[i] = winner[i] < c->best[i] ? winner[i] : c->best[i];
+    }
+}
+
+static APART void tail4(const engine_t *e, chunk_t *c) {
+    tail_pass(e, c, 4);
+}
+
+static APART void tail6(const engine_t *e, chunk_t *c) {
+    tail_pass(e, c, 6);
+}
+
 /* All stages over a chunk; the answers are in `best`. */
 FOLDED void classify_chunk(const engine_t *e, chunk_t *c, const uint16_t *more, const int version) {
+    const block_t rows = {e->broad, e->alive, e->rank, e->removed};
     if (e->broad)
-        broad_pass(e, c, version);
+        broad_pass(&rows, c, c->best, version);
     else
         for (uint32_t i = 0; i < c->count; i++)
             c->best[i] = NO_RANK;
@@ -303,7 +327,8 @@ FOLDED void classify_chunk(const engine_t *e, chunk_t *c, const uint16_t *more, 
         version == 4 ? spread4(c) : spread6(c);
     for (uint32_t t = 0; t < e->tables; t++)
         version == 4 ? table4(e, &e->table[t], c) : table6(e, &e->table[t], c);
-    linear_pass(e->tail, e->tails, c, version);
+    if (e->tails)
+        version == 4 ? tail4(e, c) : tail6(e, c);
     extra_pass(e, c, more, version);
 }
 

@@ -95,6 +95,16 @@ typedef struct {
     uint64_t bytes;
 } broad_t;
 
+/* Broad rules as one version has them. */
+typedef struct {
+    broad_t *broad;         /* NULL: none */
+    uint64_t *alive;        /* which have not been removed, broad->words words */
+    rank_t *rank;           /* of each, sorted, and NO_RANK behind them; of one that is not alive nobody asks */
+    uint32_t removed;       /* how many are not alive */
+} block_t;
+
+enum { TAIL_BLOCK = 2048 };
+
 /* What a reader sees: never changed once it is published, but for directory words and what they newly lead to.
  *
  * A bucket changes by one store of its word, to a new run that knows in which version it came and which word was
@@ -110,7 +120,7 @@ typedef struct engine {
     rank_t *rank;           /* of each of them, and NO_RANK behind them; of one that is not alive nobody asks */
     wide_rule delta[DELTA];
     uint32_t delta_entry[DELTA];        /* the writer's: which entry each is */
-    wide_rule *tail;        /* rules that fit nowhere, by rank */
+    block_t *tail;          /* rules that fit nowhere else, by rank, TAIL_BLOCK in each but the last */
     wide_rule *extra;       /* rules that ask for TCP flags or DSCP */
     uint32_t *extra_more;   /* what they ask for: value | mask << 16 of (DSCP << 8 | TCP flags) */
     uint8_t *leaves;        /* units of UNIT bytes */

@@ -241,7 +241,7 @@ FOLDED uint32_t first_word(const rows_of *r, const uint64_t *alive, const uint32
 
 /* The winners of up to 16 packets, given the classes of their addresses and the rows of their small fields; `key` is
  * the first one's, from its ports on. */
-FOLDED void broad_rows(const engine_t *e, rank_t *best, const uint8_t *key, const uint32_t size, uint32_t n,
+FOLDED void broad_rows(const block_t *e, rank_t *best, const uint8_t *key, const uint32_t size, uint32_t n,
                        const uint32_t *s, const uint32_t *d, const uint32_t *p, const uint64_t words, const int more) {
     const broad_t *b = e->broad;
     rows_of r[16];
@@ -270,10 +270,10 @@ FOLDED void broad_rows(const engine_t *e, rank_t *best, const uint8_t *key, cons
 
 /* One copy for each width: the loops over a row's words have no end to find. Each is a function: what one keeps in
  * registers is none of the others' concern. */
-typedef void rows_pass(const engine_t *e, rank_t *best, const uint8_t *key, uint32_t size, uint32_t n,
+typedef void rows_pass(const block_t *e, rank_t *best, const uint8_t *key, uint32_t size, uint32_t n,
                        const uint32_t *s, const uint32_t *d, const uint32_t *p);
 #define ROWS_PASS(name, words, more) \
-    static APART void name(const engine_t *e, rank_t *best, const uint8_t *key, uint32_t size, uint32_t n, \
+    static APART void name(const block_t *e, rank_t *best, const uint8_t *key, uint32_t size, uint32_t n, \
                            const uint32_t *s, const uint32_t *d, const uint32_t *p) { \
         broad_rows(e, best, key, size, n, s, d, p, words, more); \
     }
@@ -290,7 +290,7 @@ ROWS_PASS(rows_16_all, 16, ALL_ROWS)
 ROWS_PASS(rows_any, e->broad->words, ALL_ROWS)
 #undef ROWS_PASS
 
-static inline rows_pass *pass_for(const engine_t *e) {
+static inline rows_pass *pass_for(const block_t *e) {
     const broad_t *b = e->broad;
     if (b->sport_rows || b->dport_rows || b->zone_rows)
         return b->words == 16 ? rows_16_all : rows_any;
@@ -325,8 +325,8 @@ FOLDED void small_rows(const broad_t *b, const uint8_t *key, const uint32_t size
 
 enum { KEYS_AHEAD = 32 };
 
-/* The broad rules over a chunk: sets `best`. */
-FOLDED void broad_pass(const engine_t *e, chunk_t *c, const int version) {
+/* The winners of a chunk among the rules of a block. */
+FOLDED void broad_pass(const block_t *e, const chunk_t *c, rank_t *winner, const int version) {
     const broad_t *b = e->broad;
     const uint32_t size = version == 4 ? 16 : 64, ports = version == 4 ? 8 : 32;
     rows_pass *rows = pass_for(e);
@@ -334,7 +334,7 @@ FOLDED void broad_pass(const engine_t *e, chunk_t *c, const int version) {
         uint32_t s[16], d[16], p[16];
         const uint32_t n = c->count - first < 16 ? c->count - first : 16;
         const uint8_t *key = c->key + first * size;
-        rank_t *best = c->best + first;
+        rank_t *best = winner + first;
         if (version == 6) {
             /* A key is a cache line, and a page has few: the processor sees no stream. Past the end is harmless. */
             for (uint32_t i = 0; i < 16; i++)

@@ -21,10 +21,11 @@ DEFAULT: Final = (
     *(f"{kind}-{SIX // 1000}k-v6" for kind in rulegen.KINDS),
     *(f"{name}-{HARM // 1000}k" for name in AGAINST),
 )
-BRIEF: Final = tuple(
-    f"{kind}-{size // 1000}k-v6" for size in SIZES if size != SIX for kind in rulegen.KINDS
-)  # fmt: skip
-"""Of these only lookups in uniform headers are measured, beside the IPv4 set."""
+BRIEF: Final = (
+    *(f"{kind}-{size // 1000}k-v6" for size in SIZES if size != SIX for kind in rulegen.KINDS),
+    *(f"{kind}-40k" for kind in ("acl", "tuples")),
+)
+"""Of these only lookups in uniform headers are measured: IPv6 beside IPv4, and more rules than rows and tables take."""
 _NAME = re.compile(r"([a-z]+)-(\d+)(k?)(-v6)?")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fastpath.rules import Rule
+from fastpath.rules import Header, Rule
 from tests.rulesets import Shapes, answers, expected
 from tests.twins import needs_build
 
@@ -60,6 +60,39 @@ def scenarios(rules: Any, shapes: Shapes) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+def blocks(failing: Any, stage: Any, rule_set: Any, every: int) -> int:
+    """Rules that neither rows nor tables took leave; how often memory ran out."""
+    count = 4400
+    made = [
+        Rule(source_ports=(8 * i, 8 * i + 3), destination_ports=(i % 7 * 9000, i % 7 * 9000 + 4000))
+        for i in range(count)
+    ]
+    rules = rule_set(made, background=False)
+    assert rules.stats()["ipv4"]["tail"] > 0
+    asked = range(0, count, 100)
+    headers = [
+        Header(version=4, source=1, destination=2, protocol=6, source_port=8 * i, destination_port=i % 7 * 9000)
+        for i in asked
+    ]
+    left, failures, after = set(asked), 0, 0
+    while True:
+        gone = max(left)
+        failing.np_fail(after, every)
+        try:
+            rules.remove(gone)
+            left.remove(gone)
+        except MemoryError:
+            pass
+        finally:
+            failed = failing.np_failed()
+            failing.np_fail(-1, 0)
+        assert answers(stage, rules, headers) == [i if i in left else -1 for i in asked], after
+        if not failed:
+            return failures
+        failures += 1
+        after += 1
+
+
 def within(every: int) -> None:
     """What the child process does."""
     failing: Any = ctypes.CDLL(None)
@@ -102,6 +135,8 @@ def within(every: int) -> None:
             assert answers(stage, rules, headers) == expected(made, headers), (count, name)
             total += failures
     assert total > 40
+    ran_out = blocks(failing, stage, rule_set, every)
+    assert ran_out >= 4, ran_out
     print("all failed once")
 
 
