@@ -41,7 +41,8 @@ threads: ## readers and a writer for SECONDS (20) under the thread sanitizer
 	@NODEPLANE_BUILD=threads $(PYTHON) setup.py -q build_ext --inplace
 	@LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS="report_thread_leaks=0" NODEPLANE_FASTPATH=baseline \
 		NODEPLANE_FUZZ_SECONDS=$(or $(SECONDS),20) setarch -R \
-		$(PYTHON) -m pytest -q --timeout 0 -k baseline tests/unit/fastpath/test_classify_threads.py; \
+		$(PYTHON) -m pytest -q --timeout 0 -k baseline tests/unit/fastpath/test_classify_threads.py \
+			tests/unit/fastpath/test_classify_tail.py; \
 		status=$$?; $(MAKE) -s build; exit $$status
 
 guided: ## fuzz TARGET (capture) guided by coverage for SECONDS (60), with atheris

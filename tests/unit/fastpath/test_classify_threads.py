@@ -30,7 +30,8 @@ SAMPLES: Final = 4000
 class Scene:
     """Rules of which some come and go, headers that they compete for, and what is right in every version."""
 
-    def __init__(self, seed: int, version: int) -> None:
+    def __init__(self, seed: int, version: int, more: bool) -> None:
+        """`more`: some rules ask for TCP flags or DSCP, so that there is a list of them, too."""
         self.random = random.Random(seed)
         self.version = version
         bits = 32 if version == 4 else 128
@@ -42,13 +43,16 @@ class Scene:
         for i in range(HOT):
             lengths = [self.random.choice((0, 8, 16, 24, bits)) for _ in range(2)]
             nets = [net((base >> (bits - n) << (bits - n), n)) if n else None for n in lengths]
+            protocol = self.random.choice((None, 6, 17))
             self.hot.append(
                 Rule(
                     priority=1000 - i,
                     source=nets[0],
                     destination=nets[1],
-                    protocol=self.random.choice((None, 6, 17)),
+                    protocol=protocol,
                     destination_ports=self.random.choice(((0, 65535), (80, 80), (1, 1024))),
+                    tcp_flags=(2, 0x12) if more and protocol == 6 and i % 2 else (0, 0),
+                    dscp=46 if more and i % 5 == 0 else None,
                 )
             )
         self.headers = [
@@ -58,9 +62,12 @@ class Scene:
                 destination=base + self.random.choice((0, 1, 256, 65536)),
                 protocol=self.random.choice((6, 17)),
                 destination_port=self.random.choice((80, 443)),
+                tcp_flags=self.random.choice((0x02, 0x12)) if more else 0,
+                dscp=self.random.choice((0, 46)) if more else 0,
             )
             for _ in range(24)
         ]
+        self.more = array("H", [header.dscp << 8 | header.tcp_flags for header in self.headers] * REPEATS)
         self.matching = [[i for i, rule in enumerate(self.hot) if matches(rule, header)] for header in self.headers]
         self.keys = b"".join(map(key, self.headers)) * REPEATS
         self.rules: Any = importlib.import_module("fastpath._ruleset_c").RuleSet(background)
@@ -96,7 +103,7 @@ def read(scene: Scene, stage: ModuleType, done: threading.Event, seen: list[tupl
     out = array("i", bytes(4 * len(scene.headers) * REPEATS))
     while not done.is_set():
         before = scene.rules.version
-        stage.lookup_keys(scene.rules, scene.keys, out, version=scene.version)
+        stage.lookup_keys(scene.rules, scene.keys, out, version=scene.version, more=scene.more)
         # A version is counted just after it is published.
         seen.append((before, scene.rules.version + 1, out.tobytes()))
         if len(seen) >= SAMPLES:
@@ -109,7 +116,7 @@ def read_cached(scene: Scene, stage: ModuleType, done: threading.Event, seen: li
     out = array("i", bytes(4 * len(scene.headers) * REPEATS))
     while not done.is_set() and len(seen) < SAMPLES:
         before = scene.rules.version
-        stage.lookup_keys(cache, scene.rules, scene.keys, out, version=scene.version)
+        stage.lookup_keys(cache, scene.rules, scene.keys, out, version=scene.version, more=scene.more)
         seen.append((before, scene.rules.version + 1, out.tobytes()))
 
 
@@ -133,9 +140,9 @@ def check_each(scene: Scene, samples: list[tuple[int, int, bytes]]) -> None:
             assert set(given[i :: len(scene.headers)]) <= {right[i] for right in alive}, (first, last, i)
 
 
-def run(stage: ModuleType, seed: int, version: int, changes: int, readers: int) -> None:
+def run(stage: ModuleType, seed: int, version: int, more: bool, changes: int, readers: int) -> None:
     cached = "flowcache" in stage.__name__
-    scene, done = Scene(seed, version), threading.Event()
+    scene, done = Scene(seed, version, more), threading.Event()
     seen: list[list[tuple[int, int, bytes]]] = [[] for _ in range(readers)]
     target = read_cached if cached else read
     threads = [threading.Thread(target=target, args=(scene, stage, done, samples)) for samples in seen]
@@ -156,10 +163,11 @@ def run(stage: ModuleType, seed: int, version: int, changes: int, readers: int) 
 
 
 @needs_build
+@pytest.mark.parametrize("more", [False, True])
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("stage", stages("classify")[1:])
-def test_every_lookup_sees_one_version(stage: ModuleType, version: int) -> None:
-    run(stage, 3, version, 400, 2)
+def test_every_lookup_sees_one_version(stage: ModuleType, version: int, more: bool) -> None:
+    run(stage, 3, version, more, 400, 2)
 
 
 @needs_build
@@ -207,10 +215,11 @@ def test_a_batch_of_both_ip_versions_sees_one_version_of_the_rules(stage: Module
 
 
 @needs_build
+@pytest.mark.parametrize("more", [False, True])
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("stage", stages("flowcache")[1:])
-def test_every_answer_of_a_cache_is_of_a_version_alive(stage: ModuleType, version: int) -> None:
-    run(stage, 4, version, 100, 2)
+def test_every_answer_of_a_cache_is_of_a_version_alive(stage: ModuleType, version: int, more: bool) -> None:
+    run(stage, 4, version, more, 100, 2)
 
 
 @needs_build
@@ -219,7 +228,7 @@ def test_every_answer_of_a_cache_is_of_a_version_alive(stage: ModuleType, versio
 def test_for_long(stage: ModuleType) -> None:
     end, seed = time.monotonic() + SECONDS, 100
     while time.monotonic() < end:
-        run(stage, seed, 4 if seed % 2 else 6, 3000 if "classify" in stage.__name__ else 600, 3)
+        run(stage, seed, 4 if seed % 2 else 6, seed % 3 == 0, 3000 if "classify" in stage.__name__ else 600, 3)
         seed += 1
 
 
