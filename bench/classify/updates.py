@@ -19,6 +19,7 @@ from bench.classify.files import NONE, Rules, Trace
 from bench.classify.lookups import Engine
 from bench.context import Context
 from bench.cores import pinned
+from bench.distance import round_trip
 from bench.percentile import percentile
 from bench.results import OURS
 from fastpath.rules import PACKED
@@ -41,7 +42,9 @@ METHOD: Final = (
     f"{renewal.BITS} bits of each prefix; making them is not counted), else as they were. Beside them a thread "
     "looks the whole trace up, a call for all of it: two threads of Python hand the interpreter's lock over at every "
     "call, and that is not the question. Kept: the rate of the median call beside the writer over that without one; "
-    "control: the same writer on another rule set, which takes the same of both cores and of the interpreter.",
+    "control: the same writer on another rule set, which takes the same of both cores and of the interpreter. "
+    "Distance: what a word takes from one core to the other and back, just before; a virtual machine's host moves its "
+    "cores, and all that the writer writes and the lookups read goes that way.",
     f"Stalls: what a call of {STALL_BATCH} headers takes, from Python, so the handing over is in it. Controls: no "
     "writer, and one on another rule set.",
 )
@@ -262,6 +265,7 @@ def _round(bench: Context, reader: Reader, writer: Callable[[Any], Writer], othe
             control = reader.rate(seconds)
             busy = reader.stalls(seconds)
         mine = writer(reader.engine.rules)
+        distance = round_trip(cores)
         with mine.running(cores.load):
             beside = reader.rate(seconds)
         changes = mine.changes / mine.seconds
@@ -283,6 +287,8 @@ def _round(bench: Context, reader: Reader, writer: Callable[[Any], Writer], othe
     bench.record("lookups kept", beside / alone, "x", subject=OURS, variant=variant, better="higher",
                  target=KEPT_TARGET if targets and kind.target else None)  # fmt: skip
     bench.record("lookups kept, control", control / alone, "x", variant=variant, better="higher")
+    if distance is not None:
+        bench.record("distance of the cores", distance, "ns", variant=variant)
     for name, (most, longest) in (("", stalled), (", no writer", quiet), (", other set", busy)):
         bench.record(f"p99.9 call{name}", most, "us", variant=variant, better="lower")
         bench.record(f"longest call{name}", longest, "us", variant=variant, better="lower")
